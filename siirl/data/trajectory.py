@@ -1,0 +1,123 @@
+"""What is asked of an episode (`EpisodeSpec`) and what it leaves behind (`EpisodeSummary`, `Trajectory`)."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class EpisodeSpec:
+    """One run of the policy from one initial state.
+
+    Attributes:
+        suite: benchmark suite, e.g. ``libero_spatial``.
+        task_id: index of the language goal in the suite.
+        trial_id: index of an initial state of that task.
+        instruction: the language goal.
+        max_steps: environment steps after which the episode is truncated.
+        group_id: episodes with the same number are one GRPO group.
+        index: position of the episode in its group, in [0, n).
+        env_seed: seeds the simulator's own randomness; equal within a group, so that its episodes start alike.
+        action_seed: seeds the sampling of actions; different for every episode.
+    """
+
+    suite: str
+    task_id: int
+    trial_id: int
+    instruction: str
+    max_steps: int
+    group_id: int
+    index: int
+    env_seed: int
+    action_seed: int
+
+    @property
+    def prompt_id(self) -> str:
+        """The (task, trial) pair that a group shares, e.g. ``libero_spatial/3/17``."""
+        return f"{self.suite}/{self.task_id}/{self.trial_id}"
+
+
+@dataclass(frozen=True)
+class EpisodeSummary:
+    """The few numbers of an episode that the driver needs; everything heavy stays in the `Trajectory`.
+
+    Attributes:
+        spec: the episode that was run.
+        success: whether the goal was reached.
+        steps: environment steps executed.
+        chunks: policy forwards executed.
+        truncated: whether ``max_steps`` ended the episode.
+        policy_version: optimizer iterations behind the weights that acted.
+        drop_reason: why the episode must not train (NaN observation, …), or None.
+        retries: how often the episode was started again because its simulator died.
+        seconds: wall time from reset to end.
+    """
+
+    spec: EpisodeSpec
+    success: bool
+    steps: int
+    chunks: int
+    truncated: bool
+    policy_version: int
+    drop_reason: str | None = None
+    retries: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Trajectory:
+    """Everything the update and the video embedding need of an episode of C chunks.
+
+    Attributes:
+        summary: the episode's numbers.
+        images: observations, uint8 [C + 1, V, H, W, 3] with V views (main, then wrist); the last one is the final frame.
+        states: proprioception, float32 [C + 1, D].
+        tokens: sampled action bins, int16 [C, K] (K = action_chunks_len × action_token_len), each in [0, 256).
+        log_probs: log-probability of each sampled token under the behaviour policy, float32 [C, K].
+        executed: environment steps executed of each chunk, int16 [C]; smaller than the chunk only where the episode ended.
+    """
+
+    summary: EpisodeSummary
+    images: np.ndarray
+    states: np.ndarray
+    tokens: np.ndarray
+    log_probs: np.ndarray
+    executed: np.ndarray
+
+    @property
+    def frames(self) -> np.ndarray:
+        """The main camera's frames, uint8 [C + 1, H, W, 3]."""
+        return self.images[:, 0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by the arrays."""
+        arrays = (self.images, self.states, self.tokens, self.log_probs, self.executed)
+        return sum(a.nbytes for a in arrays)
+
+
+@dataclass
+class Episode:
+    """The driver's row for an episode: its summary, a handle to its trajectory, and the columns that nodes add.
+
+    Attributes:
+        summary: the episode's numbers.
+        trajectory: a `Trajectory`, or a reference to one in Ray's object store.
+        columns: values added by the nodes of the graph (``embedding``, ``reward``, ``advantage``).
+    """
+
+    summary: EpisodeSummary
+    trajectory: object
+    columns: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass
+class Group:
+    """The episodes of one prompt that were rolled out together, ordered by their index."""
+
+    episodes: list[Episode]
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of the group's episodes that succeeded."""
+        return sum(e.summary.success for e in self.episodes) / len(self.episodes)

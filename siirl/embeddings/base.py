@@ -1,0 +1,30 @@
+"""The contract of a video encoder. One encoder = one file in this package, registered by name."""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from siirl.config.schema import EmbodiedConfig
+from siirl.registry import Registry
+
+
+class VideoEncoder(Protocol):
+    """Maps videos to vectors whose distances tell how alike two episodes went."""
+
+    num_frames: int
+
+    def encode(self, frames: np.ndarray | Tensor) -> Tensor:
+        """frames uint8 [B, T, H, W, 3] with T = ``num_frames`` → float32 [B, E] on the CPU."""
+        ...
+
+
+class EncoderFactory(Protocol):
+    """What is registered: builds an encoder from the config."""
+
+    @staticmethod
+    def load(config: EmbodiedConfig, device: torch.device) -> VideoEncoder: ...
+
+
+ENCODERS: Registry[EncoderFactory] = Registry("video_encoder", "siirl.embeddings")

@@ -1,0 +1,110 @@
+"""The contract of an environment. One env = one file in this package, registered by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from siirl.config.schema import EnvConfig
+from siirl.data.trajectory import EpisodeSpec
+from siirl.registry import Registry
+
+
+@dataclass
+class EnvObs:
+    """Observations of B slots, batch first.
+
+    Attributes:
+        main_images: uint8 [B, H, W, 3], upright.
+        states: float32 [B, D]; for LIBERO D = 8: end-effector position 3 (m), axis-angle 3 (rad), gripper joints 2 (m).
+        task_descriptions: the language goal of each slot.
+        wrist_images: uint8 [B, H, W, 3], or None when the env was not asked for them.
+        extra_view_images: uint8 [B, V, H, W, 3] ([B, H, W, 3] means V = 1), or None.
+    """
+
+    main_images: np.ndarray
+    states: np.ndarray
+    task_descriptions: list[str]
+    wrist_images: np.ndarray | None = None
+    extra_view_images: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.task_descriptions)
+
+
+@dataclass
+class StepResult:
+    """What S slots return after executing a chunk of up to N actions each.
+
+    Attributes:
+        obs: the observation after each slot's last executed action.
+        rewards: float32 [S, N]; 0 for actions that were not executed.
+        success: bool [S], the goal was reached during this chunk.
+        terminated: bool [S], the episode ended by itself (success or failure state).
+        truncated: bool [S], ``max_steps`` was reached without termination.
+        executed: int [S], actions executed; the rest of the chunk was not, because the episode ended.
+        frames: per slot, the uint8 [F, H, W, 3] intermediate frames, or None unless the env was asked to render them.
+    """
+
+    obs: EnvObs
+    rewards: np.ndarray
+    success: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    executed: np.ndarray
+    frames: list[np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One language goal of a suite and the number of initial states it has."""
+
+    suite: str
+    task_id: int
+    instruction: str
+    num_trials: int
+
+
+@runtime_checkable
+class Env(Protocol):
+    """A simulator with one or many slots; a slot runs one episode at a time.
+
+    The constructor takes an `EnvConfig` and is cheap: building a simulator may wait for the first `reset`.
+    """
+
+    num_slots: int
+
+    def reset(self, slots: Sequence[int], episodes: Sequence[EpisodeSpec]) -> EnvObs:
+        """Start ``episodes[i]`` in ``slots[i]``; other slots are untouched. Returns their first observations, in order."""
+        ...
+
+    def step(self, slots: Sequence[int], actions: np.ndarray) -> StepResult:
+        """Execute ``actions`` float32 [S, N, D] (un-normalised) in ``slots``, each until its episode ends."""
+        ...
+
+    def close(self) -> None:
+        """Free the simulator; the env cannot be used afterwards."""
+        ...
+
+
+class EnvFactory(Protocol):
+    """What is registered: builds an env, and lists and sizes its tasks without building a simulator."""
+
+    max_slots_per_process: int
+    """Slots that one process can hold (1: one simulator per process)."""
+
+    def __call__(self, config: EnvConfig) -> Env: ...
+
+    @staticmethod
+    def tasks(config: EnvConfig) -> list[Task]:
+        """The tasks of ``config.env_name``. Raises ValueError for an unknown suite or a missing simulator."""
+        ...
+
+    @staticmethod
+    def default_max_steps(config: EnvConfig) -> int:
+        """Environment steps after which an episode of this suite is truncated when the config names no number."""
+        ...
+
+
+ENVS: Registry[EnvFactory] = Registry("env_type", "siirl.envs")

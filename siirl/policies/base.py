@@ -1,0 +1,97 @@
+"""The contract of a policy. One policy = one file (or folder) in this package, registered by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from siirl.config.schema import ModelConfig, EmbodiedConfig
+from siirl.envs.base import EnvObs
+from siirl.registry import Registry
+
+PolicyInputs = dict[str, Tensor]
+"""What `Policy.prepare` returns: tensors on the policy's device, batch first, so that rows can be sliced and joined."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How actions are drawn.
+
+    Attributes:
+        do_sample: draw from the distribution, else take its mode.
+        temperature: the logits are divided by it before the softmax; also in `Policy.evaluate`.
+        seeds: one per row; a row's draw depends on its seed and its own distribution alone, never on the rest of the batch.
+    """
+
+    do_sample: bool
+    temperature: float
+    seeds: Sequence[int]
+
+
+@dataclass
+class ActionChunk:
+    """What the policy decided for B rows.
+
+    Attributes:
+        actions: un-normalised actions, float32 [B, T, D] on the CPU.
+        sampled: what was drawn (for OpenVLA-OFT: action bins, int64 [B, T·D]), on the CPU.
+        log_probs: log-probability of each drawn element, float32 [B, T·D] on the CPU.
+        values: value estimates float32 [B] or None.
+    """
+
+    actions: Tensor
+    sampled: Tensor
+    log_probs: Tensor
+    values: Tensor | None = None
+
+
+@dataclass
+class Evaluation:
+    """`Policy.evaluate`'s result, differentiable: log_probs and entropy float32 [B, T·D], values [B] or None."""
+
+    log_probs: Tensor
+    entropy: Tensor
+    values: Tensor | None = None
+
+
+class Policy(Protocol):
+    """A VLA policy. `act` and `evaluate` give the same log-probs for the same weights, in any batch, with any padding."""
+
+    model: torch.nn.Module
+    action_dim: int
+    chunk_len: int
+
+    def prepare(self, obs: EnvObs) -> PolicyInputs:
+        """Turn raw observations into model inputs on the device. The same function serves rollout and update."""
+        ...
+
+    def act(self, inputs: PolicyInputs, sampling: Sampling) -> ActionChunk:
+        """Decide on a chunk of actions, without gradient."""
+        ...
+
+    def evaluate(self, inputs: PolicyInputs, sampled: Tensor, temperature: float) -> Evaluation:
+        """Log-probs and entropy of ``sampled`` [B, T·D] under the current weights, with gradient."""
+        ...
+
+    def prompt_length(self, instruction: str) -> int:
+        """Number of prompt tokens for an instruction, image tokens not counted."""
+        ...
+
+    def save(self, folder: str) -> None:
+        """Write a Hugging Face-style folder that loads back as ``actor_rollout_ref.model.path``."""
+        ...
+
+
+class PolicyFactory(Protocol):
+    """What is registered: loads a policy folder onto a device."""
+
+    @staticmethod
+    def load(model: ModelConfig, embodied: EmbodiedConfig, device: torch.device) -> Policy:
+        """Raises ValueError naming what is wrong with the folder: no config, missing, surplus or mis-shaped parameters,
+        unknown un-normalisation key, chunk or action sizes that contradict the checkpoint."""
+        ...
+
+
+POLICIES: Registry[PolicyFactory] = Registry("embodied_type", "siirl.policies")
