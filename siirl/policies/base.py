@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,6 +55,12 @@ class Evaluation:
     log_probs: Tensor
     entropy: Tensor
     values: Tensor | None = None
+
+
+def stack_observations(images: np.ndarray, states: np.ndarray, instructions: list[str]) -> EnvObs:
+    """Observations as trajectories store them (images uint8 [B, V, H, W, 3], main view first) → `EnvObs`."""
+    wrist = images[:, 1] if images.shape[1] > 1 else None
+    return EnvObs(main_images=images[:, 0], states=states, task_descriptions=instructions, wrist_images=wrist)
 
 
 class Policy(Protocol):
