@@ -1,7 +1,7 @@
 """One registry per kind of component: a new component is one new file with a decorated class or function.
 
-A component registered under the name ``my-policy`` lives in the module ``my_policy`` of its package, so looking a name
-up imports that one module and nothing else.
+A component registered as ``my-policy`` is looked for in the module ``my_policy`` of its package first, so that naming
+one component does not import all the others; only then is every module of the package imported.
 """
 
 import difflib
@@ -58,7 +58,6 @@ class Registry(Generic[T]):
             modules = {m.name for m in pkgutil.iter_modules(importlib.import_module(self.package).__path__)}
             if (module := name.replace("-", "_")) in modules:
                 importlib.import_module(f"{self.package}.{module}")
-        if name not in self._components:
-            known = self.names()
+        if name not in self._components and name not in (known := self.names()):
             raise ValueError(f"unknown {self.kind} {name!r}; allowed: {', '.join(known)}.{did_you_mean(name, known)}")
         return self._components[name]

@@ -61,7 +61,8 @@ class FilterGroupsConfig:
 @dataclass
 class AlgorithmConfig:
     workflow_type: str = key("embodied", "Kind of workflow.", choices=("embodied",))
-    adv_estimator: str = key("grpo", "Advantage estimator.", choices=("grpo",))
+    reward: str = key("srpo", "Reward of an episode: srpo (failures by their distance to successes) or sparse (success 1, failure 0).")
+    adv_estimator: str = key("grpo", "Advantage estimator.")
     gamma: float = key(1.0, "Discount. GRPO scores whole episodes: only 1 is allowed with it.", above=0, maximum=1)
     lam: float = key(1.0, "GAE's lambda. GRPO has no value estimates: only 1 is allowed with it.", minimum=0, maximum=1)
     norm_adv_by_std_in_grpo: bool = key(True, "Divide GRPO's advantage by the group's standard deviation.")
@@ -176,8 +177,7 @@ class CriticConfig:
 
 @dataclass
 class DagConfig:
-    pipeline: str = key("embodied_srpo", "Pipeline of siirl.dag.pipelines: embodied_srpo (SRPO reward) or embodied_grpo (sparse success reward).")
-    custom_pipeline_fn: str | None = key(None, "module:function that returns a Graph; replaces dag.pipeline.")
+    custom_pipeline_fn: str | None = key(None, "module:function(config) that returns a Graph; null: siirl.dag.pipelines.embodied.")
 
 
 @dataclass

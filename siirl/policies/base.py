@@ -23,7 +23,7 @@ class Sampling:
     Attributes:
         do_sample: draw from the distribution, else take its mode.
         temperature: the logits are divided by it before the softmax; also in `Policy.evaluate`.
-        seeds: one per row; a row's draw depends on its seed and its own distribution alone, never on the rest of the batch.
+        seeds: one per row; a row's draw depends on its seed and its own distribution alone, not on the batch.
     """
 
     do_sample: bool
@@ -64,7 +64,7 @@ def stack_observations(images: np.ndarray, states: np.ndarray, instructions: lis
 
 
 class Policy(Protocol):
-    """A VLA policy. `act` and `evaluate` give the same log-probs for the same weights, in any batch, with any padding."""
+    """A VLA policy. `act` and `evaluate` give the same log-probs for the same weights, in any batch and padding."""
 
     model: torch.nn.Module
     action_dim: int

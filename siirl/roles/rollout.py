@@ -1,4 +1,4 @@
-"""The rollout role: episodes waiting in one queue flow through simulator slots, and the policy acts on whatever is ready.
+"""The rollout role: waiting episodes flow through simulator slots, and the policy acts on whatever is ready.
 
 Two promises hold by construction: a slot is never idle while episodes are waiting, and neither a simulator nor a
 policy step is spent on a finished episode.
@@ -56,7 +56,7 @@ class EnvPool(Protocol):
 
 
 class EpisodeQueue:
-    """Waiting episodes. A slot is handed one of the task it already holds, if there is any: switching tasks costs seconds."""
+    """Waiting episodes. A slot gets one of the task it already holds, if any: switching tasks costs seconds."""
 
     def __init__(self, specs: Iterable[EpisodeSpec]) -> None:
         self._waiting = deque(specs)
@@ -149,8 +149,8 @@ class Rollout:
     Args:
         policy: acts on batches of observations.
         pool: the simulator slots.
-        pipeline_stage_num: policy batches that the slots are split into; a batch holds at most slots / stages rows.
-        deterministic: act on one row at a time, so that numerics cannot depend on which rows happen to be ready together.
+        pipeline_stage_num: policy batches that the slots are split into: at most slots / stages rows each.
+        deterministic: act on one row at a time, so that numerics cannot depend on which rows are ready together.
     """
 
     def __init__(self, policy: Policy, pool: EnvPool, pipeline_stage_num: int = 1, deterministic: bool = False) -> None:
@@ -202,7 +202,7 @@ class Rollout:
 
     @staticmethod
     def _observe(run: _Run, event: Ready) -> Trajectory | None:
-        """Record what a slot returned; the trajectory if that ended the episode, else the slot is ready for the policy."""
+        """Record what a slot returned; the trajectory if that ended the episode, else the slot becomes ready."""
         episode, result = run.running[event.slot], event.result
         obs = result if isinstance(result, EnvObs) else result.obs
         episode.observe(obs)

@@ -1,0 +1,91 @@
+"""The shipped workflow. A pipeline is a function of the config that returns a `Graph`; `dag.custom_pipeline_fn` replaces it."""
+
+import importlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from siirl.algorithms.base import ADVANTAGES
+from siirl.algorithms.filters import accuracy_filter
+from siirl.config.schema import Config
+from siirl.dag.graph import Graph, Node, NodeOutput
+from siirl.data.trajectory import Episode
+from siirl.rewards.base import REWARDS, RewardInputs
+
+
+def filter_group(episodes: Sequence[Episode], config: Config) -> NodeOutput:
+    """Keep a group whose accuracy lies in the band, and, on request, none of whose episodes was truncated."""
+    sampling = config.algorithm.embodied_sampling
+    summaries = [e.summary for e in episodes]
+    if sampling.filter_truncated and any(s.truncated for s in summaries):
+        return NodeOutput(keep=False, reason="truncated")
+    success = [s.success for s in summaries]
+    if sampling.filter_accuracy and not accuracy_filter(
+        success, sampling.accuracy_lower_bound, sampling.accuracy_upper_bound
+    ):
+        too_low = sum(success) / len(success) < sampling.accuracy_lower_bound
+        return NodeOutput(keep=False, reason="accuracy_low" if too_low else "accuracy_high")
+    return NodeOutput()
+
+
+def reward_episodes(episodes: Sequence[Episode], config: Config) -> NodeOutput:
+    """The reward that `algorithm.reward` names."""
+    reward = REWARDS.get(config.algorithm.reward)
+    tasks = [(e.summary.spec.suite, e.summary.spec.task_id) for e in episodes]
+    numbers = {task: i for i, task in enumerate(dict.fromkeys(tasks))}
+    inputs = RewardInputs(
+        success=np.array([e.summary.success for e in episodes]),
+        task=np.array([numbers[task] for task in tasks]),
+        embeddings=np.stack([e.columns["embedding"] for e in episodes]) if reward.needs_embedding else None,
+    )
+    return NodeOutput({"reward": reward.function(inputs).tolist()})
+
+
+def estimate_advantages(episodes: Sequence[Episode], config: Config) -> NodeOutput:
+    """The advantages that `algorithm.adv_estimator` names."""
+    scores = np.array([e.columns["reward"] for e in episodes])
+    groups = np.array([e.summary.spec.group_id for e in episodes])
+    estimate = ADVANTAGES.get(config.algorithm.adv_estimator)
+    return NodeOutput({"advantage": estimate(scores, groups, config.algorithm).tolist()})
+
+
+def embodied(config: Config) -> Graph:
+    """Rollout → filter (→ video embedding, if the reward needs it) → reward → advantage → update.
+
+    With ``algorithm.reward=srpo`` this is SRPO, with ``sparse`` GRPO on success.
+    """
+    nodes = [
+        Node("rollout", "rollout", "run", per="episode"),
+        Node("filter", "driver", filter_group, per="group", inputs=("rollout",)),
+    ]
+    if REWARDS.get(config.algorithm.reward).needs_embedding:
+        nodes.append(Node("embedding", "embedding", "embed", per="group", inputs=("filter",), column="embedding"))
+    nodes += [
+        Node("reward", "driver", reward_episodes, per="batch", inputs=(nodes[-1].name,)),
+        Node("advantage", "driver", estimate_advantages, per="batch", inputs=("reward",)),
+        Node("update", "actor", "update", per="batch", inputs=("advantage",)),
+    ]
+    return Graph(tuple(nodes))
+
+
+def build_graph(config: Config) -> Graph:
+    """The graph that the config names.
+
+    Raises:
+        ValueError: a custom function that cannot be imported or returns no `Graph`, or an unknown reward.
+    """
+    custom = config.dag.custom_pipeline_fn
+    if custom is None:
+        return embodied(config)
+    module, _, name = custom.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"dag.custom_pipeline_fn={custom!r} cannot be imported ({error}); give module:function, importable from here"
+        ) from error
+    graph = function(config)
+    if not isinstance(graph, Graph):
+        kind = type(graph).__name__
+        raise ValueError(f"dag.custom_pipeline_fn={custom!r} returned a {kind}; it must return a siirl.dag.graph.Graph")
+    return graph

@@ -1,0 +1,34 @@
+"""The contract of a reward. One reward = one file in this package, registered by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from siirl.registry import Registry
+
+
+@dataclass(frozen=True)
+class RewardInputs:
+    """What a reward may look at, for a batch of n episodes.
+
+    Attributes:
+        success: bool [n].
+        task: int [n], equal for episodes of one task.
+        embeddings: float32 [n, E], or None for a reward that does not need them.
+    """
+
+    success: np.ndarray
+    task: np.ndarray
+    embeddings: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A registered reward: ``function`` maps `RewardInputs` to float [n]; without ``needs_embedding`` no video is embedded."""
+
+    function: Callable[[RewardInputs], np.ndarray]
+    needs_embedding: bool
+
+
+REWARDS: Registry[Reward] = Registry("algorithm.reward", "siirl.rewards")
