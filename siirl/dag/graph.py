@@ -64,7 +64,11 @@ class Graph:
     def problems(self) -> list[str]:
         """Everything that makes the graph unusable, each naming the nodes concerned."""
         names = [n.name for n in self.nodes]
-        found = [f"node name {name!r} is used {names.count(name)} times" for name in dict.fromkeys(names) if names.count(name) > 1]
+        found = [
+            f"node name {name!r} is used {names.count(name)} times"
+            for name in dict.fromkeys(names)
+            if names.count(name) > 1
+        ]
         for node in self.nodes:
             found += self._node_problems(node, set(names))
         roots = [n.name for n in self.nodes if n.role == "rollout"]
@@ -76,12 +80,16 @@ class Graph:
         return found
 
     def _node_problems(self, node: Node, names: set[str]) -> list[str]:
-        found = [f"node {node.name!r} needs {i!r}, which is no node of the graph" for i in node.inputs if i not in names]
+        found = [
+            f"node {node.name!r} needs {i!r}, which is no node of the graph" for i in node.inputs if i not in names
+        ]
         if node.role == "driver":
             if not callable(node.op):
                 found.append(f"node {node.name!r} has role 'driver': its op must be a function, not {node.op!r}")
         elif node.role not in WORKER_ROLES:
-            found.append(f"node {node.name!r} has the unknown role {node.role!r}; allowed: driver, {', '.join(WORKER_ROLES)}")
+            found.append(
+                f"node {node.name!r} has the unknown role {node.role!r}; allowed: driver, {', '.join(WORKER_ROLES)}"
+            )
         elif node.op not in WORKER_ROLES[node.role]:
             allowed = ", ".join(WORKER_ROLES[node.role])
             found.append(f"node {node.name!r}: role {node.role!r} has no operation {node.op!r}; allowed: {allowed}")
@@ -97,7 +105,9 @@ class Graph:
         for name in node.inputs:
             source = by_name.get(name)
             if source and {source.per, node.per} <= set(GRAINS) and GRAINS.index(source.per) > GRAINS.index(node.per):
-                found.append(f"node {node.name!r} works per {node.per} but needs {name!r}, which works per {source.per}")
+                found.append(
+                    f"node {node.name!r} works per {node.per} but needs {name!r}, which works per {source.per}"
+                )
         return found
 
     def ordered(self) -> list[Node]:

@@ -32,6 +32,16 @@ class EnvObs:
     def __len__(self) -> int:
         return len(self.task_descriptions)
 
+    def row(self, i: int) -> "EnvObs":
+        """The observation of the i-th slot alone, as a batch of one."""
+        return EnvObs(
+            main_images=self.main_images[i : i + 1],
+            states=self.states[i : i + 1],
+            task_descriptions=self.task_descriptions[i : i + 1],
+            wrist_images=None if self.wrist_images is None else self.wrist_images[i : i + 1],
+            extra_view_images=None if self.extra_view_images is None else self.extra_view_images[i : i + 1],
+        )
+
 
 @dataclass
 class StepResult:
@@ -54,6 +64,19 @@ class StepResult:
     truncated: np.ndarray
     executed: np.ndarray
     frames: list[np.ndarray] | None = None
+
+    def row(self, i: int) -> "StepResult":
+        """The result of the i-th slot alone, as a batch of one."""
+        one = slice(i, i + 1)
+        return StepResult(
+            obs=self.obs.row(i),
+            rewards=self.rewards[one],
+            success=self.success[one],
+            terminated=self.terminated[one],
+            truncated=self.truncated[one],
+            executed=self.executed[one],
+            frames=None if self.frames is None else self.frames[one],
+        )
 
 
 @dataclass(frozen=True)

@@ -190,13 +190,17 @@ class Rollout:
             self.pool.reset(slot, spec)
 
     def _restart(self, run: _Run, event: Died) -> None:
-        """Run the lost episode again from its spec."""
+        """Run the lost episode, if there was one in the slot, again from its spec."""
+        self._held.pop(event.slot, None)
+        if event.slot not in run.running:
+            return
+        if event.slot in run.ready:
+            run.ready.remove(event.slot)
         spec = run.running.pop(event.slot).spec
         run.retries[spec] += 1
         if run.retries[spec] > MAX_RETRIES:
             times = run.retries[spec]
             raise RuntimeError(f"the simulator of {spec.prompt_id} died {times} times; the last time: {event.cause}")
-        self._held.pop(event.slot, None)
         run.queue.put_back(spec)
         self._start_next(run, event.slot)
 

@@ -1,0 +1,179 @@
+"""Runs a plan's nodes: episodes stream in, complete groups flow through the group nodes, batches through the rest."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from siirl.config.schema import Config
+from siirl.dag.compile import Plan
+from siirl.dag.graph import Node
+from siirl.data.manifest import Prompt
+from siirl.data.sampler import PromptSampler, episode_specs
+from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Group
+from siirl.workers.base import Future, Workers
+
+
+@dataclass
+class Batch:
+    """What a step's rollout gave.
+
+    Attributes:
+        episodes: those of the surviving groups, ordered by group and index.
+        summaries: of every episode that was run, dropped ones too.
+        groups: groups that were completed.
+        dropped: reason → number of groups dropped.
+        gen_batches: generation batches that were rolled out.
+    """
+
+    episodes: list[Episode] = field(default_factory=list)
+    summaries: list[EpisodeSummary] = field(default_factory=list)
+    groups: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    gen_batches: int = 0
+
+    def metrics(self) -> dict[str, float]:
+        """``filter/*``: acceptance rate, drops by reason, generation batches."""
+        accepted = self.groups - self.dropped.total()
+        found = {"filter/acceptance_rate": accepted / self.groups, "filter/gen_batches": float(self.gen_batches)}
+        return found | {f"filter/dropped_{reason}": float(n) for reason, n in self.dropped.items()}
+
+
+@dataclass
+class _Waiting:
+    """A group whose next node's result is still computed by a worker."""
+
+    group: Group
+    node: Node
+    future: Future
+    rest: tuple[Node, ...]
+
+
+class Executor:
+    """Runs the nodes of a plan on its workers.
+
+    Args:
+        plan: what to run.
+        config: the run's config.
+        workers: who runs it.
+        on_episode: called for each finished episode (the progress display).
+    """
+
+    def __init__(
+        self, plan: Plan, config: Config, workers: Workers, on_episode: Callable[[EpisodeSummary], None]
+    ) -> None:
+        self.plan = plan
+        self.config = config
+        self.workers = workers
+        self.on_episode = on_episode
+
+    def collect(self, sampler: PromptSampler, step: int, on_start: Callable[[int], None]) -> Batch:
+        """Roll out generation batches until ``data.train_batch_size`` groups survived, or the allowed number of batches.
+
+        ``on_start`` is told the number of episodes of each generation batch.
+        """
+        algorithm, wanted = self.config.algorithm, self.config.data.train_batch_size
+        size = math.ceil(wanted * algorithm.embodied_sampling.oversample_factor)
+        batch, kept = Batch(), []
+        for generation in range(algorithm.filter_groups.max_num_gen_batches):
+            specs = self._specs(sampler.next_batch(size), step, first_group=generation * size)
+            on_start(len(specs))
+            kept += self._run_groups(specs, batch)
+            batch.gen_batches += 1
+            if len(kept) >= wanted:
+                break
+        kept.sort(key=lambda group: group.episodes[0].summary.spec.group_id)
+        batch.episodes = [episode for group in kept[:wanted] for episode in group.episodes]
+        return batch
+
+    def run_batch_node(self, node: Node, episodes: list[Episode]) -> dict[str, float]:
+        """Run one ``per="batch"`` node; returns its metrics."""
+        if node.role == "actor":
+            references = [e.trajectory for e in episodes]
+            chunks = [e.summary.chunks for e in episodes]
+            advantages = np.array([e.columns["advantage"] for e in episodes], np.float32)
+            return self.workers.submit(str(node.op), references, chunks, advantages).result()
+        if node.role == "driver":
+            assert callable(node.op)
+            _add_columns(episodes, node.op(episodes, self.config).columns)
+        else:
+            assert node.column is not None
+            values = self.workers.submit(str(node.op), [e.trajectory for e in episodes]).result()
+            _add_columns(episodes, {node.column: values})
+        return {}
+
+    def evaluate(self, specs: Sequence[EpisodeSpec], on_start: Callable[[int], None]) -> list[EpisodeSummary]:
+        """Run validation episodes, ``data.val_batch_size`` queued at once; trajectories are not kept."""
+        sampling, size = self.config.actor_rollout_ref.rollout.val_kwargs, self.config.data.val_batch_size
+        summaries = []
+        on_start(len(specs))
+        for start in range(0, len(specs), size):
+            for episode in self.workers.rollout(
+                specs[start : start + size], do_sample=sampling.do_sample, temperature=sampling.temperature, keep=False
+            ):
+                self.on_episode(episode.summary)
+                summaries.append(episode.summary)
+        return summaries
+
+    def _specs(self, prompts: Sequence[Prompt], step: int, first_group: int) -> list[EpisodeSpec]:
+        n, seed = self.config.actor_rollout_ref.rollout.n, self.config.trainer.seed
+        return episode_specs(prompts, n=n, seed=seed, step=step, first_group=first_group)
+
+    def _run_groups(self, specs: list[EpisodeSpec], batch: Batch) -> list[Group]:
+        """Roll out ``specs``; a group meets the group nodes as soon as it is complete, while the rollout goes on."""
+        kept: list[Group] = []
+        waiting: list[_Waiting] = []
+        for group in self._complete_groups(specs, batch):
+            batch.groups += 1
+            self._advance(group, self.plan.group_nodes, batch, kept, waiting)
+        while waiting:
+            held = waiting.pop(0)
+            assert held.node.column is not None
+            _add_columns(held.group.episodes, {held.node.column: held.future.result()})
+            self._advance(held.group, held.rest, batch, kept, waiting)
+        return kept
+
+    def _complete_groups(self, specs: list[EpisodeSpec], batch: Batch) -> Iterator[Group]:
+        rollout = self.config.actor_rollout_ref.rollout
+        partial: dict[int, list[Episode]] = defaultdict(list)
+        for episode in self.workers.rollout(
+            specs, do_sample=rollout.do_sample, temperature=rollout.temperature, keep=True
+        ):
+            summary = episode.summary
+            self.on_episode(summary)
+            batch.summaries.append(summary)
+            members = partial[summary.spec.group_id]
+            members.append(episode)
+            if len(members) == rollout.n:
+                members = partial.pop(summary.spec.group_id)
+                valid = [e for e in members if e.summary.drop_reason is None]
+                yield Group(sorted(valid, key=lambda e: e.summary.spec.index))
+        assert not partial, f"the rollout ended with incomplete groups {sorted(partial)}"
+
+    def _advance(
+        self, group: Group, nodes: tuple[Node, ...], batch: Batch, kept: list[Group], waiting: list[_Waiting]
+    ) -> None:
+        """Take a group through ``nodes`` until it is dropped, kept, or has to wait for a worker."""
+        if not group.episodes:
+            batch.dropped["no_valid_episode"] += 1
+            return
+        for i, node in enumerate(nodes):
+            if node.role != "driver":
+                future = self.workers.submit(str(node.op), [e.trajectory for e in group.episodes])
+                waiting.append(_Waiting(group, node, future, nodes[i + 1 :]))
+                return
+            assert callable(node.op)
+            output = node.op(group.episodes, self.config)
+            if not output.keep:
+                batch.dropped[output.reason] += 1
+                return
+            _add_columns(group.episodes, output.columns)
+        kept.append(group)
+
+
+def _add_columns(episodes: Sequence[Episode], columns: dict) -> None:
+    for name, values in columns.items():
+        for episode, value in zip(episodes, values, strict=True):
+            episode.columns[name] = value

@@ -1,0 +1,108 @@
+"""Simulators as Ray actors, one process each, and the pool through which a rollout role drives them."""
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import ActorUnavailableError, RayActorError
+
+from siirl.config.schema import Config
+from siirl.envs.base import ENVS, EnvObs, StepResult
+from siirl.roles.rollout import Died, Ready
+from siirl.workers.pool import Requests, SlotMap
+
+
+class EnvWorker:
+    """One env in its own process."""
+
+    def __init__(self, config: Config) -> None:
+        embodied = config.actor_rollout_ref.embodied
+        factory = ENVS.get(embodied.env.env_type)
+        self._env = factory(embodied.env, wrist=embodied.num_images_in_input > 1)
+
+    def reset(self, slots: list[int], specs: list[Any]) -> EnvObs:
+        """See `Env.reset`."""
+        return self._env.reset(slots, specs)
+
+    def step(self, slots: list[int], actions: Any) -> StepResult:
+        """See `Env.step`."""
+        return self._env.step(slots, actions)
+
+    def pid(self) -> int:
+        """The process, for tests that kill it."""
+        return os.getpid()
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request that an env is working on."""
+
+    env: int
+    slots: list[int]
+    deadline: float
+
+
+class RayEnvPool(SlotMap):
+    """Simulator slots in Ray actors that restart when they die.
+
+    Args:
+        actors: handles of `EnvWorker` actors with ``max_restarts=-1``.
+        slots_per_env: slots that each of them holds.
+        timeout: longest time one call may take, seconds; then the simulator is killed, which restarts it.
+    """
+
+    def __init__(self, actors: list[ActorHandle], slots_per_env: int, timeout: float) -> None:
+        super().__init__(len(actors), slots_per_env)
+        self._actors = actors
+        self._timeout = timeout
+        self._calls: dict[ray.ObjectRef, Call] = {}
+
+    def wait(self, block: bool) -> list[Ready | Died]:
+        """See `EnvPool.wait`."""
+        self._launch()
+        assert self._calls or not block, "nothing was asked for, so nothing can be waited for"
+        if not self._calls:
+            return []
+        patience = max(0.0, min(c.deadline for c in self._calls.values()) - time.monotonic()) if block else 0.0
+        done, _ = ray.wait(list(self._calls), num_returns=1, timeout=patience)
+        if block and not done:
+            return self._kill_late()
+        done, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
+        return [event for ref in done for event in self._collect(ref)]
+
+    def _launch(self) -> None:
+        busy = {call.env for call in self._calls.values()}
+        for env, requests in enumerate(self.requests):
+            if env in busy or (call := requests.take()) is None:
+                continue
+            method, slots, argument = call
+            ref = getattr(self._actors[env], method).remote(slots, argument)
+            self._calls[ref] = Call(env, slots, time.monotonic() + self._timeout)
+
+    def _collect(self, ref: ray.ObjectRef) -> list[Ready | Died]:
+        call = self._calls.pop(ref)
+        try:
+            return list(self.split(call.env, call.slots, ray.get(ref)))
+        except (RayActorError, ActorUnavailableError) as error:
+            return self._died(call, str(error))
+
+    def _kill_late(self) -> list[Ready | Died]:
+        now = time.monotonic()
+        late = [ref for ref, call in self._calls.items() if call.deadline <= now]
+        events: list[Ready | Died] = []
+        for ref in late:
+            call = self._calls.pop(ref)
+            ray.kill(self._actors[call.env], no_restart=False)
+            events += self._died(
+                call, f"no answer within actor_rollout_ref.embodied.env.step_timeout={self._timeout:g} s"
+            )
+        return events
+
+    def _died(self, call: Call, cause: str) -> list[Ready | Died]:
+        """A dead env loses the episodes of all its slots, not only of those in the call."""
+        self.requests[call.env] = Requests()
+        first = call.env * self.slots_per_env
+        return [Died(slot, cause) for slot in range(first, first + self.slots_per_env)]

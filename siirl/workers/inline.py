@@ -1,0 +1,75 @@
+"""Workers without Ray: everything in this process, one call after the other. For debuggers and Ray-less machines."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from siirl.config.schema import Config
+from siirl.dag.compile import Plan
+from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Trajectory
+from siirl.envs.base import ENVS
+from siirl.roles.rollout import Ready
+from siirl.workers.node_worker import NodeWorker
+from siirl.workers.pool import SlotMap
+
+
+class InlinePool(SlotMap):
+    """Simulators in this process; `wait` does the work that was asked for."""
+
+    def __init__(self, config: Config) -> None:
+        embodied = config.actor_rollout_ref.embodied
+        env = ENVS.get(embodied.env.env_type)(embodied.env, wrist=embodied.num_images_in_input > 1)
+        assert env.num_slots == embodied.env.num_envs, "preflight lets through only what one process can hold"
+        super().__init__(1, env.num_slots)
+        self._env = env
+
+    def wait(self, block: bool) -> list[Ready]:
+        """Run the next call of the env; a simulator that fails ends the run with its own traceback."""
+        call = self.requests[0].take()
+        if call is None:
+            return []
+        method, slots, argument = call
+        return self.split(0, slots, getattr(self._env, method)(slots, argument))
+
+    def close(self) -> None:
+        """Free the simulator."""
+        self._env.close()
+
+
+@dataclass(frozen=True)
+class Done:
+    """A result that is there already."""
+
+    value: Any
+
+    def result(self) -> Any:
+        """The value."""
+        return self.value
+
+
+class InlineWorkers:
+    """The one node worker, in this process."""
+
+    def __init__(self, config: Config, plan: Plan) -> None:
+        self._pool = InlinePool(config)
+        with_embedding = "embedding" in plan.placement
+        self._worker = NodeWorker(config, plan.slots[0].device, self._pool, list, with_embedding)
+
+    def rollout(
+        self, specs: Sequence[EpisodeSpec], *, do_sample: bool, temperature: float, keep: bool
+    ) -> Iterator[Episode]:
+        """See `Workers.rollout`."""
+        results = self._worker.run(specs, do_sample, temperature, keep)
+        for summary in results:
+            assert isinstance(summary, EpisodeSummary)
+            trajectory = next(results) if keep else None
+            assert trajectory is None or isinstance(trajectory, Trajectory)
+            yield Episode(summary, trajectory)
+
+    def submit(self, operation: str, *args: Any) -> Done:
+        """See `Workers.submit`; runs at once."""
+        return Done(getattr(self._worker, operation)(*args))
+
+    def close(self) -> None:
+        """Free the simulator."""
+        self._pool.close()

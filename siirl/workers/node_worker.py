@@ -1,0 +1,102 @@
+"""The node worker: hosts the roles of one slot in one process, so that they share one copy of the weights.
+
+A plain class; `ray_workers.py` runs it as a Ray actor, `inline.py` in this process.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from siirl.config.schema import Config
+from siirl.data.trajectory import EpisodeSpec, EpisodeSummary, Trajectory
+from siirl.embeddings.base import ENCODERS
+from siirl.policies.base import POLICIES
+from siirl.roles.embedder import Embedder
+from siirl.roles.rollout import EnvPool, Rollout
+from siirl.roles.trainer import Trainer
+
+Fetch = Callable[[Sequence[Any]], list[Trajectory]]
+
+
+def encoder_name(config: Config) -> str:
+    """The encoder that `embodied.video_encoder` means: auto is vjepa2 when a path is given, else pixels."""
+    embodied = config.actor_rollout_ref.embodied
+    if embodied.video_encoder != "auto":
+        return embodied.video_encoder
+    return "vjepa2" if embodied.video_embedding_model_path else "pixels"
+
+
+class NodeWorker:
+    """Hosts rollout, embedding and actor.
+
+    Args:
+        config: the run's config.
+        device: torch device of this slot.
+        pool: the simulator slots that the rollout role drives.
+        fetch: turns references to trajectories into trajectories.
+        with_embedding: whether the graph has a node that embeds videos.
+    """
+
+    def __init__(self, config: Config, device: str, pool: EnvPool, fetch: Fetch, with_embedding: bool) -> None:
+        torch.manual_seed(config.trainer.seed)
+        torch.use_deterministic_algorithms(config.trainer.deterministic)
+        self._threads = config.trainer.cpu_threads
+        self._fetch = fetch
+        section = config.actor_rollout_ref
+        where = torch.device(device)
+        policy = POLICIES.get(section.embodied.embodied_type).load(section.model, section.embodied, where)
+        self.trainer = Trainer(policy, config, where)
+        self.rollout_role = Rollout(policy, pool, section.rollout.pipeline_stage_num, config.trainer.deterministic)
+        self.embedder = None
+        if with_embedding:
+            self.embedder = Embedder(ENCODERS.get(encoder_name(config)).load(section.embodied, where))
+
+    def ready(self) -> bool:
+        """True once the roles are built."""
+        return True
+
+    def run(
+        self, specs: Sequence[EpisodeSpec], do_sample: bool, temperature: float, keep: bool
+    ) -> Iterator[EpisodeSummary | Trajectory]:
+        """Yields a summary for each finished episode, followed by its trajectory if ``keep``."""
+        self._limit_threads()
+        version = self.trainer.version
+        for trajectory in self.rollout_role.run(specs, do_sample=do_sample, temperature=temperature, version=version):
+            yield trajectory.summary
+            if keep:
+                yield trajectory
+
+    def embed(self, references: Sequence[Any]) -> np.ndarray:
+        """Embeddings float32 [n, E] of n trajectories."""
+        self._limit_threads()
+        assert self.embedder is not None, "this worker was built without an embedder"
+        return self.embedder.embed(self._fetch(references))
+
+    def update(self, references: Sequence[Any], chunks: Sequence[int], advantages: np.ndarray) -> dict[str, float]:
+        """Train on n trajectories; returns the update's metrics."""
+        self._limit_threads()
+        return self.trainer.update(references, chunks, advantages, self._fetch)
+
+    def save(self, folder: Path) -> None:
+        """Write this rank's shards of model, optimizer and scheduler."""
+        self.trainer.save(folder)
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+        self.trainer.load(folder)
+
+    def export(self, folder: str) -> None:
+        """Write the policy as a Hugging Face-style folder."""
+        self.trainer.policy.save(folder)
+
+    def stats(self) -> dict[str, float]:
+        """Counters of the rollout role since the start, for benchmarks: ``seconds_acting``."""
+        return {"seconds_acting": self.rollout_role.seconds_acting}
+
+    def _limit_threads(self) -> None:
+        """OpenMP keeps the number of threads per calling thread, and every operation may come on another one."""
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)

@@ -1,0 +1,53 @@
+"""Bookkeeping that every simulator pool shares: which slot belongs to which env, and what it was asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from siirl.data.trajectory import EpisodeSpec
+from siirl.envs.base import EnvObs, StepResult
+from siirl.roles.rollout import Ready
+
+
+@dataclass
+class Requests:
+    """What the slots of one env were asked for and the env has not been told yet."""
+
+    resets: list[tuple[int, EpisodeSpec]] = field(default_factory=list)
+    steps: list[tuple[int, np.ndarray]] = field(default_factory=list)
+
+    def take(self) -> tuple[str, list[int], object] | None:
+        """The next call for the env: (method, slots, argument); resets go first, so that no slot waits long."""
+        if self.resets:
+            slots, specs = [s for s, _ in self.resets], [e for _, e in self.resets]
+            self.resets = []
+            return "reset", slots, specs
+        if self.steps:
+            slots, actions = [s for s, _ in self.steps], np.stack([a for _, a in self.steps])
+            self.steps = []
+            return "step", slots, actions
+        return None
+
+
+class SlotMap:
+    """Numbers the slots of several envs in one row: env e holds slots e·k … e·k + k − 1."""
+
+    def __init__(self, num_envs: int, slots_per_env: int) -> None:
+        self.slots_per_env = slots_per_env
+        self.num_slots = num_envs * slots_per_env
+        self.requests = [Requests() for _ in range(num_envs)]
+
+    def reset(self, slot: int, spec: EpisodeSpec) -> None:
+        """See `EnvPool.reset`."""
+        env, local = divmod(slot, self.slots_per_env)
+        self.requests[env].resets.append((local, spec))
+
+    def step(self, slot: int, actions: np.ndarray) -> None:
+        """See `EnvPool.step`."""
+        env, local = divmod(slot, self.slots_per_env)
+        self.requests[env].steps.append((local, actions))
+
+    def split(self, env: int, slots: Sequence[int], result: EnvObs | StepResult) -> list[Ready]:
+        """One answer per slot from a batched result."""
+        return [Ready(env * self.slots_per_env + slot, result.row(i)) for i, slot in enumerate(slots)]

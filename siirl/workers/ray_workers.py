@@ -1,0 +1,131 @@
+"""Workers as Ray actors: placement groups reserve the slots, Ray restarts dead simulators."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from siirl.config.schema import Config
+from siirl.dag.compile import Plan
+from siirl.data.trajectory import Episode, EpisodeSpec, Trajectory
+from siirl.envs.base import ENVS
+from siirl.workers.env_worker import EnvWorker, RayEnvPool
+from siirl.workers.node_worker import NodeWorker
+
+CONCURRENT_CALLS = 4
+"""Threads of a node worker: a rollout streams from one while videos are embedded in another."""
+
+SIMULATOR_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
+"""A simulator is one thread: more of them would only fight over the cores that the other simulators use."""
+
+
+class RayNodeWorker(NodeWorker):
+    """A node worker whose simulators are actors and whose trajectories lie in the object store."""
+
+    def __init__(self, config: Config, device: str, envs: list[ActorHandle], with_embedding: bool) -> None:
+        env = config.actor_rollout_ref.embodied.env
+        slots_per_env = env.num_envs // len(envs)
+        pool = RayEnvPool(envs, slots_per_env, env.step_timeout)
+        super().__init__(config, device, pool, _fetch, with_embedding)
+
+
+def _fetch(references: Sequence[ray.ObjectRef]) -> list[Trajectory]:
+    return ray.get(list(references))
+
+
+@dataclass(frozen=True)
+class RayFuture:
+    """A result in Ray's object store."""
+
+    reference: ray.ObjectRef
+
+    def result(self) -> Any:
+        """Wait for it; raises what the worker raised."""
+        return ray.get(self.reference)
+
+
+def connect(config: Config) -> None:
+    """Join the cluster of ``RAY_ADDRESS``, or start one on this machine; check that it holds the declared slots.
+
+    Raises:
+        ValueError: the cluster has fewer accelerators or machines than the config declares.
+    """
+    if not ray.is_initialized():
+        ray.init(address=os.environ.get("RAY_ADDRESS"), include_dashboard=False, configure_logging=False)
+    trainer = config.trainer
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    if len(alive) < trainer.nnodes:
+        raise ValueError(
+            f"trainer.nnodes={trainer.nnodes}, but the Ray cluster has {len(alive)}: start Ray on the others, or lower it"
+        )
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    wanted = trainer.nnodes * trainer.n_gpus_per_node
+    if gpus < wanted:
+        raise ValueError(
+            f"trainer.nnodes × trainer.n_gpus_per_node = {wanted} GPUs, but the Ray cluster has {gpus}; "
+            "lower trainer.n_gpus_per_node (0 runs on the CPU)"
+        )
+
+
+class RayWorkers:
+    """The node worker of the plan's slot and its simulators.
+
+    Raises:
+        ValueError: the cluster cannot hold the plan.
+    """
+
+    def __init__(self, config: Config, plan: Plan) -> None:
+        connect(config)
+        slot = plan.slots[0]
+        self._group = _reserve(gpu=slot.device != "cpu")
+        here = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=0)
+        self._envs = self._start_envs(config, here)
+        actor = ray.remote(RayNodeWorker).options(
+            num_cpus=1, num_gpus=int(slot.device != "cpu"), max_concurrency=CONCURRENT_CALLS, scheduling_strategy=here
+        )
+        # Ray shows a worker only its own accelerators, so that the first one it sees is the slot's
+        device = "cpu" if slot.device == "cpu" else "cuda:0"
+        self._worker: ActorHandle = actor.remote(config, device, self._envs, "embedding" in plan.placement)
+        ray.get(self._worker.ready.remote())
+
+    @staticmethod
+    def _start_envs(config: Config, here: PlacementGroupSchedulingStrategy) -> list[ActorHandle]:
+        env = config.actor_rollout_ref.embodied.env
+        per_process = min(env.num_envs, ENVS.get(env.env_type).max_slots_per_process)
+        options = ray.remote(EnvWorker).options(
+            num_cpus=0,
+            max_restarts=-1,
+            scheduling_strategy=here,
+            runtime_env={"env_vars": SIMULATOR_ENVIRONMENT},
+        )
+        return [options.remote(config) for _ in range(env.num_envs // per_process)]
+
+    def rollout(
+        self, specs: Sequence[EpisodeSpec], *, do_sample: bool, temperature: float, keep: bool
+    ) -> Iterator[Episode]:
+        """See `Workers.rollout`."""
+        stream = self._worker.run.options(num_returns="streaming").remote(list(specs), do_sample, temperature, keep)
+        for reference in stream:
+            summary = ray.get(reference)
+            yield Episode(summary, next(stream) if keep else None)
+
+    def submit(self, operation: str, *args: Any) -> RayFuture:
+        """See `Workers.submit`."""
+        return RayFuture(getattr(self._worker, operation).remote(*args))
+
+    def close(self) -> None:
+        """Kill the actors and give the slots back."""
+        for actor in (self._worker, *self._envs):
+            ray.kill(actor)
+        remove_placement_group(self._group)
+
+
+def _reserve(gpu: bool) -> PlacementGroup:
+    group = placement_group([{"CPU": 1.0} | ({"GPU": 1.0} if gpu else {})], strategy="PACK")
+    ray.get(group.ready())
+    return group
