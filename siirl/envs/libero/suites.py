@@ -1,0 +1,143 @@
+"""LIBERO's suites, their tasks and initial states, read without building a simulator."""
+
+import contextlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from siirl.envs.libero.package import import_libero
+from siirl.registry import did_you_mean
+
+ALIASES = {"libero_long": "libero_10"}
+
+DEFAULT_MAX_STEPS = {
+    "libero_spatial": 220,
+    "libero_object": 280,
+    "libero_goal": 300,
+    "libero_10": 520,
+    "libero_90": 400,
+}
+"""Episode lengths of OpenVLA's published evaluation: the longest training demonstration, and a little more."""
+
+
+@dataclass(frozen=True)
+class LiberoTask:
+    """One task of a suite.
+
+    Attributes:
+        suite: canonical suite name.
+        task_id: index in the suite.
+        instruction: the language goal.
+        bddl_file: definition of scene and goal.
+        init_states_file: the recorded initial states.
+    """
+
+    suite: str
+    task_id: int
+    instruction: str
+    bddl_file: Path
+    init_states_file: Path
+
+
+def canonical_suite(name: str) -> str:
+    """The suite's own name: resolves ``libero_long`` to ``libero_10``."""
+    return ALIASES.get(name, name)
+
+
+def suite_tasks(name: str) -> list[LiberoTask]:
+    """The tasks of a suite, in the benchmark's order.
+
+    Raises:
+        ValueError: no such suite, or LIBERO is not installed properly.
+    """
+    suite = canonical_suite(name)
+    benchmark = import_libero("benchmark")
+    known = sorted(set(benchmark.libero_task_map) & set(benchmark.get_benchmark_dict()))
+    if suite not in known:
+        usual = ", ".join([*DEFAULT_MAX_STEPS, *ALIASES])
+        hint = did_you_mean(name, [*known, *ALIASES])
+        others = len(set(known) - set(DEFAULT_MAX_STEPS))
+        extra = f" and {others} variants of them that the installed package adds" if others else ""
+        raise ValueError(f"unknown LIBERO suite {name!r}; allowed: {usual}{extra}.{hint}")
+    with contextlib.redirect_stdout(io.StringIO()):
+        tasks = benchmark.get_benchmark(suite)(0).tasks
+    bddl, states = (Path(benchmark.get_libero_path(key)) for key in ("bddl_files", "init_states"))
+    return [
+        LiberoTask(
+            suite=suite,
+            task_id=i,
+            instruction=task.language,
+            bddl_file=bddl / task.problem_folder / task.bddl_file,
+            init_states_file=states / task.problem_folder / task.init_states_file,
+        )
+        for i, task in enumerate(tasks)
+    ]
+
+
+def find_task(suite: str, task_id: int) -> LiberoTask:
+    """One task of a suite.
+
+    Raises:
+        ValueError: no such suite or task.
+    """
+    tasks = suite_tasks(suite)
+    if not 0 <= task_id < len(tasks):
+        raise ValueError(f"suite {suite} has no task {task_id}; allowed: 0 to {len(tasks) - 1}")
+    return tasks[task_id]
+
+
+def default_max_steps(name: str) -> int:
+    """Steps after which an episode of the suite is truncated; a variant such as ``libero_goal_swap`` has its base's.
+
+    Raises:
+        ValueError: the suite derives from none of the usual ones.
+    """
+    suite = canonical_suite(name)
+    for base, steps in DEFAULT_MAX_STEPS.items():
+        if suite == base or suite.startswith(f"{base}_"):
+            return steps
+    raise ValueError(f"suite {name!r} has no usual episode length; set actor_rollout_ref.embodied.env.max_steps")
+
+
+def load_init_states(task: LiberoTask) -> np.ndarray:
+    """The task's recorded simulator states, float64 [trials, state]: time, joint positions, joint velocities.
+
+    Raises:
+        ValueError: the file is missing, or holds anything but an array of numbers.
+    """
+    converted = task.init_states_file.with_name(f"{task.init_states_file.name}.npz")
+    if converted.is_file():
+        with np.load(converted, allow_pickle=False) as arrays:
+            return np.asarray(arrays["states"], dtype=np.float64)
+    if not task.init_states_file.is_file():
+        raise ValueError(f"no initial states at {task.init_states_file}; reinstall LIBERO")
+    return load_pickled_states(task.init_states_file)
+
+
+def load_pickled_states(path: Path) -> np.ndarray:
+    """Read a NumPy array that was written by ``torch.save``, as the authors' package ships them, float64.
+
+    A pickle can run any program, so only the functions that rebuild a numeric array are allowed.
+
+    Raises:
+        ValueError: the file asks for anything else, or is no such file.
+    """
+    import torch  # not needed with the converted files
+
+    reconstruct = np.array(0.0).__reduce__()[0]
+    allowed = [
+        (reconstruct, "numpy.core.multiarray._reconstruct"),
+        (reconstruct, "numpy._core.multiarray._reconstruct"),
+        np.ndarray,
+        np.dtype,
+        type(np.dtype(np.float64)),
+        type(np.dtype(np.float32)),
+    ]
+    try:
+        with torch.serialization.safe_globals(allowed):
+            states = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} is not a plain array of initial states: {error}") from error
+    return np.asarray(states, dtype=np.float64)
