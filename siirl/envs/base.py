@@ -93,7 +93,8 @@ class Task:
 class Env(Protocol):
     """A simulator with one or many slots; a slot runs one episode at a time.
 
-    The constructor takes an `EnvConfig` and is cheap: building a simulator may wait for the first `reset`.
+    The constructor takes an `EnvConfig` and whether to render the wrist camera as well, and is cheap: building a simulator
+    may wait for the first `reset`.
     """
 
     num_slots: int
@@ -117,7 +118,7 @@ class EnvFactory(Protocol):
     max_slots_per_process: int
     """Slots that one process can hold (1: one simulator per process)."""
 
-    def __call__(self, config: EnvConfig) -> Env: ...
+    def __call__(self, config: EnvConfig, wrist: bool = False) -> Env: ...
 
     @staticmethod
     def tasks(config: EnvConfig) -> list[Task]:

@@ -4,6 +4,7 @@ import contextlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -127,7 +128,7 @@ def load_pickled_states(path: Path) -> np.ndarray:
     import torch  # not needed with the converted files
 
     reconstruct = np.array(0.0).__reduce__()[0]
-    allowed = [
+    allowed: list[Any] = [
         (reconstruct, "numpy.core.multiarray._reconstruct"),
         (reconstruct, "numpy._core.multiarray._reconstruct"),
         np.ndarray,
