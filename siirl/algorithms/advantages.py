@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from siirl.algorithms.base import ADVANTAGES
+from siirl.config.schema import AlgorithmConfig
 
 
 def grpo_advantage(
@@ -41,3 +45,9 @@ def grpo_advantage(
         std = (squares / (size - 1).clamp(min=1)).sqrt()
         centred = centred / (std[group] + 1e-6)
     return torch.where(size[group] == 1, score, centred).float()
+
+
+@ADVANTAGES.register("grpo")
+def grpo(scores: np.ndarray, group_ids: np.ndarray, config: AlgorithmConfig) -> np.ndarray:
+    """`grpo_advantage` as the config asks for it."""
+    return grpo_advantage(torch.as_tensor(scores), torch.as_tensor(group_ids), config.norm_adv_by_std_in_grpo).numpy()

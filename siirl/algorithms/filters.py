@@ -1,4 +1,4 @@
-"""Which groups train: pure predicates on one group's episodes. Equal outcomes teach nothing under a group baseline."""
+"""Which groups train: a pure predicate on one group's episodes. Equal outcomes teach nothing under a group baseline."""
 
 from collections.abc import Sequence
 
@@ -20,8 +20,3 @@ def accuracy_filter(success: Sequence[bool] | np.ndarray, lower: float, upper: f
     assert len(success) > 0, "a group has at least one episode"
     accuracy = float(np.mean(np.asarray(success, dtype=np.float64)))
     return lower - ROUNDING <= accuracy <= upper + ROUNDING
-
-
-def truncation_filter(truncated: Sequence[bool] | np.ndarray) -> bool:
-    """Whether no episode of the group, bool [n], was ended by the step limit."""
-    return not np.any(truncated)

@@ -16,6 +16,8 @@ from sklearn.cluster import DBSCAN
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from siirl.rewards.base import REWARDS, Reward, RewardInputs
+
 
 def srpo_reward(
     embeddings: np.ndarray | Tensor,
@@ -86,3 +88,11 @@ def _normalise(distance: np.ndarray, tie: float) -> np.ndarray:
 
 def _to_numpy(values: object) -> np.ndarray:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _from_inputs(inputs: RewardInputs) -> np.ndarray:
+    assert inputs.embeddings is not None, "SRPO needs embeddings"
+    return np.asarray(srpo_reward(inputs.embeddings, inputs.success, inputs.task))
+
+
+REWARDS.register("srpo")(Reward(_from_inputs, needs_embedding=True))
