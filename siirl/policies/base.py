@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from siirl.config.schema import ModelConfig, EmbodiedConfig
+from siirl.config.schema import EmbodiedConfig, ModelConfig
 from siirl.envs.base import EnvObs
 from siirl.registry import Registry
 
