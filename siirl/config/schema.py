@@ -188,7 +188,7 @@ class TrainerConfig:
     test_freq: int = key(5, "Steps between validations, and one at the end; −1: never.", minimum=-1)
     val_before_train: bool = key(True, "Validate before the first step.")
     max_actor_ckpt_to_keep: int = key(5, "Checkpoints kept; older ones are removed.", minimum=1)
-    logger: list[str] = key(["console", "tensorboard"], "Where metrics go besides metrics.jsonl: console, tensorboard.")
+    logger: list[str] = key(["console", "tensorboard"], "Where metrics go besides metrics.jsonl.", choices=("console", "tensorboard"))
     project_name: str = key("siirl_embodied", "Project name for the trackers.")
     experiment_name: str = key("openvla_oft_srpo", "Run name for the trackers.")
     nnodes: int = key(1, "Machines.", minimum=1)

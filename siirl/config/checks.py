@@ -1,0 +1,259 @@
+"""Combinations of keys that cannot work, found before anything starts.
+
+Each check yields lines made by `refuse`. What needs the simulator, the policy folder or the registries is checked in
+`siirl.client.preflight`.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from siirl.config.keys import get_value
+from siirl.config.problems import problem, show
+from siirl.config.schema import Config
+
+ENV = "actor_rollout_ref.embodied.env"
+EMBODIED = "actor_rollout_ref.embodied"
+ROLLOUT = "actor_rollout_ref.rollout"
+ACTOR = "actor_rollout_ref.actor"
+SAMPLING = "algorithm.embodied_sampling"
+
+
+def check_config(config: Config) -> list[str]:
+    """Every impossible combination, one line each; empty when the config can run."""
+    return [line for check in CHECKS for line in check(config)]
+
+
+def refuse(config: Config, key: str, allowed: str, fix: str) -> str:
+    """The problem of the value that ``key`` has."""
+    return problem(key, get_value(config, key), allowed, fix)
+
+
+def given(config: Config, key: str) -> str:
+    """``key=value`` for use in a sentence."""
+    return f"{key}={show(get_value(config, key))}"
+
+
+def check_estimator(config: Config) -> Iterator[str]:
+    """GRPO scores whole episodes against their group: it has no discount, no lambda and no value model."""
+    estimator = given(config, "algorithm.adv_estimator")
+    for key in ("algorithm.gamma", "algorithm.lam"):
+        if get_value(config, key) != 1:
+            yield refuse(config, key, f"1.0 with {estimator}, which scores whole episodes", f"{key}=1.0")
+    if config.critic.use_critic_model:
+        key = "critic.use_critic_model"
+        allowed = f"false with {estimator}; no estimator of this version uses a value model"
+        yield refuse(config, key, allowed, f"{key}=false")
+
+
+def check_bounds(config: Config) -> Iterator[str]:
+    """The accuracy band must be one that a group of n episodes can fall into."""
+    sampling, n = config.algorithm.embodied_sampling, config.actor_rollout_ref.rollout.n
+    low, high = sampling.accuracy_lower_bound, sampling.accuracy_upper_bound
+    lower, upper = f"{SAMPLING}.accuracy_lower_bound", f"{SAMPLING}.accuracy_upper_bound"
+    if low > high:
+        yield refuse(config, lower, f"at most {given(config, upper)}", f"{lower}={high} {upper}={low}")
+    elif sampling.filter_accuracy and not any(low <= k / n <= high for k in range(n + 1)):
+        allowed = (
+            f"bounds that a group can reach: with {given(config, ROLLOUT + '.n')} its accuracy is k/{n} for a whole k"
+        )
+        fix = f"widen the band, raise {ROLLOUT}.n, or set {SAMPLING}.filter_accuracy=false"
+        yield refuse(config, lower, f"{allowed}, and none lies in [{low}, {high}]", fix)
+    is_libero = config.actor_rollout_ref.embodied.env.env_type == "libero"
+    if is_libero and sampling.filter_truncated and sampling.filter_accuracy and high < 1:
+        key = f"{SAMPLING}.filter_truncated"
+        allowed = (
+            f"false while {given(config, upper)}: a LIBERO episode that fails is always truncated, so only groups with "
+            "accuracy 1 would be left, and the bound drops those"
+        )
+        yield refuse(config, key, allowed, f"{key}=false or {upper}=1.0")
+
+
+def check_refill(config: Config) -> Iterator[str]:
+    """Refilling and oversampling replace filtered groups, so they need a filter."""
+    sampling = config.algorithm.embodied_sampling
+    if sampling.filter_accuracy or sampling.filter_truncated:
+        return
+    filters = f"{given(config, SAMPLING + '.filter_accuracy')} and {given(config, SAMPLING + '.filter_truncated')}"
+    for key in ("algorithm.filter_groups.max_num_gen_batches", f"{SAMPLING}.oversample_factor"):
+        if get_value(config, key) > 1:
+            allowed = f"1 with {filters}: nothing is dropped, so nothing needs replacing"
+            yield refuse(config, key, allowed, f"{key}=1, or {SAMPLING}.filter_accuracy=true")
+
+
+def check_sampling(config: Config) -> Iterator[str]:
+    """Greedy episodes of one prompt are all alike."""
+    rollout = config.actor_rollout_ref.rollout
+    for key, part in ((ROLLOUT, rollout), (f"{ROLLOUT}.val_kwargs", rollout.val_kwargs)):
+        if part.n > 1 and not part.do_sample:
+            allowed = f"1 with {given(config, f'{key}.do_sample')}: greedy episodes of one prompt are all alike"
+            yield refuse(config, f"{key}.n", allowed, f"{key}.do_sample=true or {key}.n=1")
+
+
+def check_batches(config: Config) -> Iterator[str]:
+    """Mini-batches are parts of the batch; warm-up must end within the run."""
+    actor, trainer, batch = config.actor_rollout_ref.actor, config.trainer, config.data.train_batch_size
+    if actor.ppo_mini_batch_size > batch:
+        key = f"{ACTOR}.ppo_mini_batch_size"
+        allowed = (
+            f"at most {given(config, 'data.train_batch_size')}: a mini-batch is a part of the batch, both in prompts"
+        )
+        yield refuse(config, key, allowed, f"{key}={batch}, or data.train_batch_size={actor.ppo_mini_batch_size}")
+    steps = trainer.total_training_steps
+    if steps is not None:
+        updates = steps * actor.ppo_epochs * math.ceil(batch / actor.ppo_mini_batch_size)
+        if actor.optim.lr_warmup_steps >= updates:
+            key = f"{ACTOR}.optim.lr_warmup_steps"
+            total = given(config, "trainer.total_training_steps")
+            yield refuse(
+                config, key, f"below {updates}, the optimizer steps that {total} gives", f"{key}={updates // 10}"
+            )
+    if config.data.train_files == config.data.val_files:
+        allowed = f"a file other than {given(config, 'data.train_files')}"
+        yield refuse(config, "data.val_files", allowed, "give the two manifests different names")
+
+
+def check_optimizer(config: Config) -> Iterator[str]:
+    """AdamW's two decay rates."""
+    betas = config.actor_rollout_ref.actor.optim.betas
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        key = f"{ACTOR}.optim.betas"
+        yield refuse(config, key, "two numbers ≥ 0 and < 1", f"{key}=[0.9,0.999]")
+
+
+def check_episode(config: Config) -> Iterator[str]:
+    """Chunk, episode and response lengths must fit into each other."""
+    embodied = config.actor_rollout_ref.embodied
+    chunk, token_len, max_steps = embodied.action_chunks_len, embodied.action_token_len, embodied.env.max_steps
+    chunk_key = f"{EMBODIED}.action_chunks_len"
+    if chunk * token_len > config.data.max_response_length:
+        key = "data.max_response_length"
+        product = f"{given(config, chunk_key)} × {given(config, EMBODIED + '.action_token_len')}"
+        yield refuse(config, key, f"at least {chunk * token_len} ({product})", f"{key}={chunk * token_len}")
+    if max_steps is not None:
+        yield from check_max_steps(config, max_steps, given(config, f"{ENV}.max_steps"))
+
+
+def check_max_steps(config: Config, max_steps: int, source: str) -> Iterator[str]:
+    """An episode of ``max_steps`` must hold a chunk and fit the response length; ``source`` says where it comes from."""
+    chunk, longest = f"{EMBODIED}.action_chunks_len", f"{ROLLOUT}.response_length"
+    if get_value(config, chunk) > max_steps:
+        allowed = f"at most the episode's {max_steps} steps ({source})"
+        yield refuse(config, chunk, allowed, f"{chunk}={max_steps}, or a larger {ENV}.max_steps")
+    if max_steps > get_value(config, longest):
+        allowed = f"at least the episode's {max_steps} steps ({source})"
+        yield refuse(config, longest, allowed, f"{longest}={max_steps}, or a smaller {ENV}.max_steps")
+
+
+def check_env(config: Config) -> Iterator[str]:
+    """Tasks, trials and simulator slots."""
+    env = config.actor_rollout_ref.embodied.env
+    if env.num_holdout_trials >= env.num_trials_per_task:
+        key = f"{ENV}.num_holdout_trials"
+        allowed = f"fewer than {given(config, ENV + '.num_trials_per_task')}: some trials must be left for training"
+        yield refuse(config, key, allowed, f"{key}={env.num_trials_per_task // 5}")
+    if env.task_ids is not None and (not env.task_ids or len(set(env.task_ids)) < len(env.task_ids)):
+        key = f"{ENV}.task_ids"
+        yield refuse(config, key, "a list of at least one task, each named once, or null for all", f"{key}=null")
+    stages = f"{ROLLOUT}.pipeline_stage_num"
+    if get_value(config, stages) > env.num_envs:
+        allowed = f"at most {given(config, ENV + '.num_envs')}: each stage needs a simulator slot"
+        yield refuse(config, stages, allowed, f"{stages}={env.num_envs}, or a larger {ENV}.num_envs")
+
+
+def check_placement(config: Config) -> Iterator[str]:
+    """Machines, accelerators and the backend."""
+    trainer, gpus = config.trainer, given(config, "trainer.n_gpus_per_node")
+    if trainer.n_gpus_per_node == 0:
+        offloads = [f"{ACTOR}.fsdp_config.{part}_offload" for part in ("param", "grad", "optimizer")]
+        for key in (*offloads, f"{EMBODIED}.embedding_model_offload"):
+            if get_value(config, key):
+                yield refuse(config, key, f"false with {gpus}: there is no accelerator to offload from", f"{key}=false")
+    elif trainer.deterministic:
+        key = "trainer.deterministic"
+        allowed = f"false with {gpus}: bit-reproducibility is only kept on the CPU"
+        yield refuse(config, key, allowed, f"{key}=false or trainer.n_gpus_per_node=0")
+    if trainer.backend == "inline":
+        for key in ("trainer.nnodes", "trainer.n_gpus_per_node"):
+            if get_value(config, key) > 1:
+                yield refuse(
+                    config,
+                    key,
+                    "at most 1 with trainer.backend=inline, which is one process",
+                    f"{key}=1 or trainer.backend=ray",
+                )
+
+
+def check_schedule(config: Config) -> Iterator[str]:
+    """Intervals, trackers and resuming."""
+    trainer = config.trainer
+    for key in ("trainer.save_freq", "trainer.test_freq"):
+        if get_value(config, key) == 0:
+            yield refuse(config, key, "a number of steps ≥ 1, or -1 for never", f"{key}=-1")
+    if len(set(trainer.logger)) < len(trainer.logger):
+        unique = list(dict.fromkeys(trainer.logger))
+        yield refuse(config, "trainer.logger", "each tracker once", f"trainer.logger={show(unique)}")
+    key, mode = "trainer.resume_from_path", given(config, "trainer.resume_mode")
+    if trainer.resume_mode != "resume_path":
+        if trainer.resume_from_path is not None:
+            fix = f"trainer.resume_mode=resume_path or {key}=null"
+            yield refuse(config, key, f"null with {mode}, which would ignore it", fix)
+    elif trainer.resume_from_path is None:
+        yield refuse(config, key, f"a global_step_N folder with {mode}", f"{key}=<run folder>/global_step_<N>")
+    elif not Path(trainer.resume_from_path).is_dir():
+        newest = f"the newest checkpoint of {given(config, 'trainer.default_local_dir')}"
+        fix = f"name an existing folder, or set trainer.resume_mode=auto for {newest}"
+        yield refuse(config, key, "an existing global_step_N folder", fix)
+
+
+def check_policy_folder(config: Config) -> Iterator[str]:
+    """The policy must be a local folder; a dry run needs none, unless one is named."""
+    key, path = "actor_rollout_ref.model.path", config.actor_rollout_ref.model.path
+    allowed = "a local folder in Hugging Face layout"
+    folder = Path(path)
+    if not path:
+        if not config.dry_run:
+            yield refuse(config, key, allowed, f"{key}=<folder>, or the shipped policy with model=start_policy")
+    elif path.startswith("~"):
+        yield refuse(config, key, f"{allowed} ('~' is not expanded here)", f"{key}=$HOME{path[1:]}")
+    elif not folder.is_dir():
+        is_hub_id = not folder.exists() and path.count("/") == 1 and not path.startswith((".", "/"))
+        name = path.rpartition("/")[2]
+        fix = f"give the folder that holds config.json{' rather than a file' if folder.exists() else ''}"
+        if is_hub_id:
+            fix = f"download it with `huggingface-cli download {path} --local-dir models/{name}`, then {key}=models/{name}"
+        yield refuse(config, key, f"{allowed}; there is no such folder", fix)
+    elif not config.dry_run and not (folder / "config.json").is_file():
+        yield refuse(config, key, f"{allowed}; this one has no config.json", "give the folder that holds config.json")
+
+
+def check_video_encoder(config: Config) -> Iterator[str]:
+    """V-JEPA 2 needs weights, the pixel encoder takes none."""
+    embodied, key = config.actor_rollout_ref.embodied, f"{EMBODIED}.video_embedding_model_path"
+    encoder, path = f"{EMBODIED}.video_encoder", embodied.video_embedding_model_path
+    if embodied.video_encoder == "vjepa2" and not path and not config.dry_run:
+        fix = f"{key}=<vitg-384.pt or folder>, or {encoder}=pixels, which needs no weights"
+        yield refuse(config, key, f"a path with {given(config, encoder)}", fix)
+    if embodied.video_encoder == "pixels" and path:
+        yield refuse(
+            config, key, f"null with {given(config, encoder)}, which would ignore it", f"{key}=null or {encoder}=vjepa2"
+        )
+    elif path and not Path(path).exists():
+        fix = "`huggingface-cli download Sylvest/vjepa2-vit-g --local-dir models/vjepa2`, then give the .pt file in it"
+        yield refuse(config, key, "an existing file or folder", fix)
+
+
+CHECKS = (
+    check_estimator,
+    check_bounds,
+    check_refill,
+    check_sampling,
+    check_batches,
+    check_optimizer,
+    check_episode,
+    check_env,
+    check_placement,
+    check_schedule,
+    check_policy_folder,
+    check_video_encoder,
+)

@@ -1,0 +1,245 @@
+"""From YAML files and ``key=value`` overrides to a `Config`, collecting every problem on the way.
+
+Hydra composes the YAML files (defaults lists, group selections such as ``model=start_policy``) and its override grammar
+reads the values of the command line; the conversion to the typed tree is ours, so that no key is ever dropped.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from siirl.config.checks import check_config
+from siirl.config.keys import KEYS, SECTIONS, convert, set_value, unknown_key
+from siirl.config.problems import ConfigError, mentions, problem
+from siirl.config.schema import Config
+from siirl.registry import did_you_mean
+
+
+def shipped_folder(name: str) -> Path:
+    """``configs`` or ``assets``: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    return package / name if (package / name).is_dir() else package.parent / name
+
+
+USAGE = """\
+Train a Vision-Language-Action policy with reinforcement learning in simulation.
+
+The keys that matter most (every key: docs/config.md, or python -m siirl.config.reference):
+  actor_rollout_ref.model.path                  policy folder; model=start_policy takes the shipped small policy
+  actor_rollout_ref.embodied.env.env_name       task suite, e.g. libero_spatial
+  actor_rollout_ref.embodied.env.task_ids       tasks of the suite, e.g. [0,2]; null: all
+  actor_rollout_ref.embodied.env.num_envs       simulators per rollout worker
+  actor_rollout_ref.embodied.video_embedding_model_path   V-JEPA 2 weights for the SRPO reward
+  data.train_batch_size, actor_rollout_ref.rollout.n      prompts per step, episodes per prompt
+  algorithm.reward                              srpo or sparse
+  trainer.total_training_steps                  when to stop
+  trainer.nnodes, trainer.n_gpus_per_node       the cluster; 0 accelerators: the CPU
+  trainer.default_local_dir                     run folder: checkpoints, metrics, config
+  dry_run=true                                  print the plan and a memory estimate, start nothing
+"""
+EXAMPLE = "example: python -m siirl.client.main_dag --config-name=quickstart trainer.total_training_steps=10"
+
+
+@dataclass
+class Reading:
+    """A config as far as it could be read.
+
+    Attributes:
+        config: what was given; where a value was unusable, the default stands in.
+        problems: what is wrong with it, one line each.
+        bad_keys: the keys where a default stands in.
+    """
+
+    config: Config
+    problems: list[str] = field(default_factory=list)
+    bad_keys: set[str] = field(default_factory=set)
+
+    def check(self, checker: Callable[[Config], list[str]]) -> None:
+        """Add the checker's problems, except those that speak of a stand-in value."""
+        self.problems += [line for line in checker(self.config) if not mentions(line, self.bad_keys)]
+
+
+def load_config(
+    config_name: str,
+    overrides: Sequence[str] = (),
+    config_dir: str | Path | None = None,
+    more_checks: Sequence[Callable[[Config], list[str]]] = (),
+) -> Config:
+    """Compose, convert and check a config.
+
+    Args:
+        config_name: name of a YAML file, without folder; ``.yaml`` may be left out.
+        overrides: ``key=value`` in Hydra's grammar, or ``group=choice``.
+        config_dir: a folder of the user's own; its files come before the shipped ones.
+        more_checks: functions from a config to problems, besides `check_config`.
+
+    Raises:
+        ConfigError: with every problem that was found.
+    """
+    reading = read_config(config_name, overrides, config_dir)
+    for checker in (check_config, *more_checks):
+        reading.check(checker)
+    if reading.problems:
+        raise ConfigError(reading.problems)
+    return reading.config
+
+
+def parse_command_line(argv: Sequence[str], *more_checks: Callable[[Config], list[str]]) -> Config:
+    """The config that a command line asks for: ``[--config-name N] [--config-dir D] key=value …``.
+
+    ``--help`` prints the usage and exits with 0; an unknown option exits with 2.
+
+    Args:
+        argv: the arguments, without the program's name.
+        more_checks: functions such as `siirl.client.preflight.preflight` whose problems are reported with the others.
+
+    Raises:
+        ConfigError: with every problem that was found.
+    """
+    parser = argparse.ArgumentParser(
+        "siirl", description=USAGE, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    default = "embodied_srpo_trainer"
+    parser.add_argument("-cn", "--config-name", default=default, help=f"YAML file to start from (default: {default})")
+    parser.add_argument("-cd", "--config-dir", help="folder of your own YAML files; they come before the shipped ones")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, in Hydra's override grammar")
+    given = parser.parse_intermixed_args(argv)
+    return load_config(given.config_name, given.overrides, given.config_dir, more_checks)
+
+
+def read_config(config_name: str, overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Reading:
+    """Like `load_config`, without checking combinations and without raising."""
+    reading = Reading(Config())
+    folders = [Path(config_dir).absolute()] if config_dir else []
+    folders.append(shipped_folder("configs"))
+    parsed = _parse(overrides, reading)
+    selections = [text for text, override in parsed if _is_group(override, folders)]
+    values = {name: key.default for name, key in KEYS.items()}
+    try:
+        tree = _compose(config_name.removesuffix(".yaml"), selections, folders)
+        _collect(_flatten(tree), values, reading)
+    except ConfigError as error:
+        reading.problems += error.problems
+        reading.bad_keys = set(KEYS)  # what the files set is unknown, so combinations cannot be judged
+    _collect([(o.key_or_group, o.value()) for text, o in parsed if text not in selections], values, reading)
+    _fill(reading, values)
+    return reading
+
+
+def _parse(overrides: Sequence[str], reading: Reading) -> list[tuple[str, Override]]:
+    """The overrides that Hydra's grammar can read and that we support; the others become problems."""
+    parser = OverridesParser.create()
+    parsed = []
+    for text in overrides:
+        name, sign, value = text.partition("=")
+        try:
+            override = parser.parse_override(text)
+        except HydraException as error:
+            fix = f"quote the value: '{name}=\"{value}\"'" if sign else "write key=value"
+            line = f"{text}: allowed: key=value in Hydra's override grammar ({_line(error)}). Fix: {fix}."
+            reading.problems.append(line)
+            continue
+        if override.is_sweep_override():
+            takes_list = name in KEYS and KEYS[name].is_list
+            fix = f"write a list in brackets: {name}=[{value}]" if takes_list else f"give {name} one value"
+            reading.problems.append(problem(name, value, "the value of a single run; sweeps are not supported", fix))
+        elif override.is_delete():
+            line = f"{text}: allowed: key=value; a key cannot be deleted. Fix: set the key to the value you want."
+            reading.problems.append(line)
+        else:
+            parsed.append((text, override))
+    return parsed
+
+
+def _is_group(override: Override, folders: list[Path]) -> bool:
+    """Whether an override selects a file of a config group, such as ``model=start_policy``."""
+    name = override.key_or_group
+    return bool(name) and any((folder / name).is_dir() for folder in folders)
+
+
+def _compose(name: str, selections: list[str], folders: list[Path]) -> dict[str, Any]:
+    """The YAML tree that Hydra composes; interpolations are still unresolved."""
+    home = next((folder for folder in folders if (folder / f"{name}.yaml").is_file()), None)
+    if home is None:
+        known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+        searched = " and ".join(map(str, folders))
+        fix = did_you_mean(name, known).strip() or "name one of these files, or give its folder with --config-dir"
+        raise ConfigError([problem("--config-name", name, f"{', '.join(known)} (in {searched})", fix)])
+    others = ",".join("'file://" + str(f).replace("'", "\\'") + "'" for f in folders if f != home)
+    try:
+        with initialize_config_dir(str(home), version_base="1.3"):
+            composed = compose(name, [f"hydra.searchpath=[{others}]", *selections])
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        fix = f"repair the file in {home}, or the selection"
+        raise ConfigError(
+            [problem("--config-name", name, f"files that Hydra can compose ({_line(error)})", fix)]
+        ) from error
+    return OmegaConf.to_container(composed, resolve=False)  # type: ignore[return-value]
+
+
+def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of a nested mapping; a mapping that is no section of ours counts as a value."""
+    for name, value in tree.items():
+        dotted = f"{prefix}.{name}".lstrip(".")
+        if isinstance(value, dict) and dotted in SECTIONS:
+            yield from _flatten(value, dotted)
+        elif isinstance(value, dict) and dotted not in KEYS:
+            yield from _flatten(value, dotted) if value else [(dotted, value)]
+        else:
+            yield dotted, value
+
+
+def _collect(given: Any, values: dict[str, Any], reading: Reading) -> None:
+    """Put known keys into ``values`` and report the others."""
+    for name, value in given:
+        if name in KEYS:
+            values[name] = value
+        elif name in SECTIONS:
+            members = ", ".join(f.name for f in dataclasses.fields(SECTIONS[name]))
+            reading.problems.append(problem(name, value, f"a section with the keys {members}", f"set {name}.<key>"))
+        else:
+            reading.problems.append(unknown_key(name, value))
+
+
+def _fill(reading: Reading, values: dict[str, Any]) -> None:
+    """Resolve interpolations, convert every value and set it in the tree."""
+    OmegaConf.register_new_resolver("asset", lambda name: str(shipped_folder("assets") / name), replace=True)
+    tree = OmegaConf.create({})
+    for name, value in values.items():
+        OmegaConf.update(tree, name, value)
+    for name, key in KEYS.items():
+        try:
+            value = OmegaConf.select(tree, name, throw_on_missing=True)
+            value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            set_value(reading.config, name, convert(key, value))
+        except (ConfigError, OmegaConfBaseException) as error:
+            reading.bad_keys.add(name)
+            fix = "give it a value, or repair what it refers to"
+            unresolved = [problem(name, values[name], f"{key.allowed} ({_line(error)})", fix)]
+            reading.problems += error.problems if isinstance(error, ConfigError) else unresolved
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """The nested dictionary of every key; holds only plain values."""
+    return dataclasses.asdict(config)
+
+
+def config_to_yaml(config: Config) -> str:
+    """YAML of every key; a file with it loads back through `load_config`."""
+    return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _line(error: Exception) -> str:
+    """An exception's message without line breaks and without its closing full stop."""
+    return " ".join(str(error).split()).rstrip(".")

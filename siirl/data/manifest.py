@@ -1,0 +1,172 @@
+"""The manifest: which (task, trial) pairs train and which validate, as two Parquet files made from the simulator's task list.
+
+Columns: suite, task_id, trial_id, prompt_id, instruction, split (``train`` or ``validate``), max_steps.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from siirl.config.schema import Config
+
+SCHEMA = pa.schema(
+    [
+        ("suite", pa.string()),
+        ("task_id", pa.int64()),
+        ("trial_id", pa.int64()),
+        ("prompt_id", pa.string()),
+        ("instruction", pa.string()),
+        ("split", pa.string()),
+        ("max_steps", pa.int64()),
+    ]
+)
+
+
+class TaskInfo(Protocol):
+    """What the manifest needs to know of a task; `siirl.envs.base.Task` is one."""
+
+    @property
+    def suite(self) -> str: ...
+    @property
+    def task_id(self) -> int: ...
+    @property
+    def instruction(self) -> str: ...
+    @property
+    def num_trials(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A (task, trial) pair: the language goal and the initial state that a group's episodes share.
+
+    Attributes:
+        suite, task_id, trial_id, instruction: as in `siirl.data.trajectory.EpisodeSpec`.
+        split: ``train`` or ``validate``.
+        max_steps: environment steps after which its episodes are truncated.
+    """
+
+    suite: str
+    task_id: int
+    trial_id: int
+    instruction: str
+    split: str
+    max_steps: int
+
+    @property
+    def prompt_id(self) -> str:
+        """E.g. ``libero_spatial/3/17``, as of `EpisodeSpec.prompt_id`."""
+        return f"{self.suite}/{self.task_id}/{self.trial_id}"
+
+    def row(self) -> dict[str, str | int]:
+        """Its row in the file."""
+        return {name: getattr(self, name) for name in SCHEMA.names}
+
+
+def build_prompts(config: Config, tasks: Sequence[TaskInfo], max_steps: int) -> tuple[list[Prompt], list[Prompt]]:
+    """The training and the validation prompts that the config asks for, in the order of tasks and trials.
+
+    Of each task's first ``num_trials_per_task`` trials, the last ``num_holdout_trials`` validate and the others train;
+    with no hold-out both splits get all of them.
+
+    Args:
+        config: the run's config.
+        tasks: the tasks to use.
+        max_steps: environment steps after which an episode is truncated, when the config names no number.
+
+    Raises:
+        ValueError: a task has fewer trials than ``num_trials_per_task``.
+    """
+    env = config.actor_rollout_ref.embodied.env
+    steps = env.max_steps if env.max_steps is not None else max_steps
+    first_held_out = env.num_trials_per_task - env.num_holdout_trials
+    train, validate = [], []
+    for task in tasks:
+        if task.num_trials < env.num_trials_per_task:
+            raise ValueError(
+                f"actor_rollout_ref.embodied.env.num_trials_per_task={env.num_trials_per_task}, but task {task.task_id} of "
+                f"{task.suite} has {task.num_trials} trials; allowed: at most {task.num_trials}."
+            )
+        for trial in range(env.num_trials_per_task):
+            place = (task.suite, task.task_id, trial, task.instruction)
+            if env.num_holdout_trials == 0 or trial < first_held_out:
+                train.append(Prompt(*place, "train", steps))
+            if env.num_holdout_trials == 0 or trial >= first_held_out:
+                validate.append(Prompt(*place, "validate", steps))
+    return train, validate
+
+
+def ensure_manifests(config: Config, tasks: Sequence[TaskInfo], max_steps: int) -> tuple[list[Prompt], list[Prompt]]:
+    """`build_prompts`, kept in ``data.train_files`` and ``data.val_files``.
+
+    A file that is not there yet is written, atomically; one that is there must hold exactly these prompts.
+
+    Raises:
+        ValueError: a file is no Parquet manifest, or holds other prompts than the config asks for (both are shown); or as
+            `build_prompts`.
+    """
+    train, validate = build_prompts(config, tasks, max_steps)
+    files = (("data.train_files", config.data.train_files, train), ("data.val_files", config.data.val_files, validate))
+    wanted = [(key, Path(name), pa.Table.from_pylist([p.row() for p in rows], SCHEMA)) for key, name, rows in files]
+    missing = [(file, table) for key, file, table in wanted if not _holds(key, file, table)]
+    for file, table in missing:
+        _write(file, table)
+    return train, validate
+
+
+def _holds(key: str, file: Path, wanted: pa.Table) -> bool:
+    """Whether the file is there; it must then equal ``wanted``."""
+    if not file.exists():
+        return False
+    fix = f"Delete {file} to have it written anew, or set {key} to another file."
+    try:
+        found = pq.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{key}={file} cannot be read as a Parquet manifest ({error}). {fix}") from error
+    if not found.schema.equals(wanted.schema):
+        columns = f"the file has {_columns(found)}; a manifest has {_columns(wanted)}"
+        raise ValueError(f"{key}={file} has other columns than a manifest: {columns}. {fix}")
+    if not found.equals(wanted):
+        raise ValueError(f"{key}={file} does not match the config:\n{_difference(found, wanted)}\n{fix}")
+    return True
+
+
+def _columns(table: pa.Table) -> str:
+    return ", ".join(f"{f.name} ({f.type})" for f in table.schema)
+
+
+def _difference(found: pa.Table, wanted: pa.Table) -> str:
+    """Both manifests side by side: how many rows, and, of each column that differs, its values."""
+    lines = [f"  rows: {found.num_rows} in the file, {wanted.num_rows} from the config"]
+    for name in SCHEMA.names:
+        if not found[name].equals(wanted[name]):
+            lines.append(f"  {name}: {_values(found, name)} in the file, {_values(wanted, name)} from the config")
+    return "\n".join(lines)
+
+
+def _values(table: pa.Table, name: str, most: int = 3) -> str:
+    """The distinct values of a column, in short."""
+    values = table[name].unique().to_pylist()
+    if len(values) > most and isinstance(values[0], int):
+        return f"{min(values)} to {max(values)} ({len(values)} different)"
+    return ", ".join(map(str, values[:most])) + (f", … ({len(values)} different)" if len(values) > most else "")
+
+
+def _write(file: Path, table: pa.Table) -> None:
+    """Write so that the file is either absent or complete, also after a power cut."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    with open(temporary, "wb") as stream:
+        pq.write_table(table, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
