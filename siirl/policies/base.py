@@ -95,6 +95,13 @@ class PolicyFactory(Protocol):
     """What is registered: loads a policy folder onto a device."""
 
     @staticmethod
+    def longest_prompt(model: ModelConfig, embodied: EmbodiedConfig, instructions: Sequence[str]) -> int:
+        """Tokens of the longest prompt, image tokens not counted, from the folder without its weights.
+
+        Raises ValueError as `load` does, for all that shows without reading the weights."""
+        ...
+
+    @staticmethod
     def load(model: ModelConfig, embodied: EmbodiedConfig, device: torch.device) -> Policy:
         """Raises ValueError naming what is wrong with the folder: no config, missing, surplus or mis-shaped parameters,
         unknown un-normalisation key, chunk or action sizes that contradict the checkpoint."""

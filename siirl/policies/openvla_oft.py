@@ -17,7 +17,7 @@ from siirl.envs.base import EnvObs
 from siirl.policies.base import POLICIES, ActionChunk, Evaluation, PolicyInputs, Sampling
 from siirl.policies.images import openvla_image
 from siirl.policies.prismatic.actions import ActionCodec, Bounds, find_statistics
-from siirl.policies.prismatic.loading import Checkpoint, load_weights
+from siirl.policies.prismatic.loading import Checkpoint, load_weights, weight_files
 from siirl.policies.prismatic.model import PrismaticOFT
 from siirl.policies.prismatic.prompt import Prompts
 
@@ -63,6 +63,20 @@ class OpenVLAOFT:
         (unnorm_key,) = config["norm_stats"]
         embodied = EmbodiedConfig(num_images_in_input=num_images, unnorm_key=unnorm_key)
         return cls.build(Checkpoint(config, config["norm_stats"]), embodied)
+
+    @staticmethod
+    def longest_prompt(model: ModelConfig, embodied: EmbodiedConfig, instructions: Sequence[str]) -> int:
+        """Tokens of the longest prompt.
+
+        Raises:
+            ValueError: a file is missing, the un-normalisation key is unknown, or action sizes contradict the checkpoint.
+        """
+        folder = Path(model.path)
+        checkpoint = Checkpoint.read(folder)
+        _check_action_shape(checkpoint, embodied)
+        weight_files(folder)
+        prompts = Prompts(checkpoint)
+        return max(len(prompts.tokens(instruction)) for instruction in instructions)
 
     @staticmethod
     def load(model: ModelConfig, embodied: EmbodiedConfig, device: torch.device) -> "OpenVLAOFT":

@@ -95,15 +95,19 @@ def load_weights(model: nn.Module, folder: Path, device: torch.device) -> None:
     model.load_state_dict(found, assign=True)
 
 
-def _stored_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of ``model.safetensors``, or of the shards that the index lists."""
+def weight_files(folder: Path) -> list[Path]:
+    """``model.safetensors``, or the shards that the index lists. Raises ValueError for a missing one."""
     index = folder / "model.safetensors.index.json"
+    shards = ["model.safetensors"]
     if index.exists():
         shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    else:
-        shards = ["model.safetensors"]
-    for shard in shards:
-        with safe_open(_existing(folder / shard), framework="pt") as tensors:
+    return [_existing(folder / shard) for shard in shards]
+
+
+def _stored_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of the folder's weights."""
+    for file in weight_files(folder):
+        with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118  (not a dict)
                 yield name, tensors.get_tensor(name)
 

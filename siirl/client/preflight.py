@@ -1,0 +1,110 @@
+"""What must hold before anything starts and needs more than the config to be known: registries, tasks, policy folder."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from siirl.algorithms.base import ADVANTAGES
+from siirl.config.checks import EMBODIED, ENV, check_max_steps, given, refuse
+from siirl.config.keys import get_value
+from siirl.config.schema import Config
+from siirl.data.manifest import build_prompts
+from siirl.embeddings.base import ENCODERS
+from siirl.envs.base import ENVS, EnvFactory, Task
+from siirl.policies.base import POLICIES
+from siirl.registry import Registry
+from siirl.rewards.base import REWARDS
+
+ENV_TYPE, POLICY_TYPE, VIDEO_ENCODER = f"{ENV}.env_type", f"{EMBODIED}.embodied_type", f"{EMBODIED}.video_encoder"
+
+
+def preflight(config: Config) -> list[str]:
+    """Everything that would stop the run, one line each: the key, the value, what is allowed and the fix.
+
+    Looks at the registries, the simulator's task list and the policy folder; no weights are read, no simulator is built.
+    """
+    problems = [
+        *_unknown(config, REWARDS, "algorithm.reward"),
+        *_unknown(config, ADVANTAGES, "algorithm.adv_estimator"),
+    ]
+    if config.actor_rollout_ref.embodied.video_encoder != "auto":
+        problems += _unknown(config, ENCODERS, VIDEO_ENCODER, "auto")
+    tasks: list[Task] = []
+    if unknown := list(_unknown(config, ENVS, ENV_TYPE)):
+        problems += unknown
+    else:
+        env = config.actor_rollout_ref.embodied.env
+        factory = ENVS.get(env.env_type)
+        try:
+            tasks = factory.tasks(env)
+            problems += [
+                *_check_slots(config, factory),
+                *_check_lengths(config, factory),
+                *_check_prompts(config, tasks),
+            ]
+        except ValueError as error:
+            problems.append(f"{given(config, f'{ENV}.env_name')}, {given(config, f'{ENV}.task_ids')}: {error}")
+    if unknown := list(_unknown(config, POLICIES, POLICY_TYPE)):
+        return problems + unknown
+    return problems + list(_check_policy(config, tasks))
+
+
+def _unknown(config: Config, registry: Registry, key: str, *also: str) -> Iterator[str]:
+    """The problem of a name that the registry does not know."""
+    try:
+        registry.get(get_value(config, key))
+    except ValueError as error:
+        more = f" (or {', '.join(also)})" if also else ""
+        yield f"{given(config, key)}: {error}{more} Fix: set {key} to an allowed name."
+
+
+def _check_slots(config: Config, factory: EnvFactory) -> Iterator[str]:
+    """Without Ray, one process holds every simulator slot."""
+    most = factory.max_slots_per_process
+    if config.trainer.backend == "inline" and config.actor_rollout_ref.embodied.env.num_envs > most:
+        key = f"{ENV}.num_envs"
+        allowed = (
+            f"at most {most} with trainer.backend=inline: a process holds no more slots of {given(config, ENV_TYPE)}"
+        )
+        yield refuse(config, key, allowed, f"{key}={most} or trainer.backend=ray")
+
+
+def _check_lengths(config: Config, factory: EnvFactory) -> Iterator[str]:
+    """The suite's usual episode length, where the config names none."""
+    env = config.actor_rollout_ref.embodied.env
+    if env.max_steps is None:
+        yield from check_max_steps(config, factory.default_max_steps(env), f"the usual length of {env.env_name}")
+
+
+def _check_prompts(config: Config, tasks: list[Task]) -> Iterator[str]:
+    """The trials must exist, and be enough for a generation batch without repetition."""
+    env = config.actor_rollout_ref.embodied.env
+    key = f"{ENV}.num_trials_per_task"
+    trials = min(task.num_trials for task in tasks)
+    if env.num_trials_per_task > trials:
+        yield refuse(config, key, f"at most {trials}, the trials that {env.env_name} has", f"{key}={trials}")
+        return
+    available = len(build_prompts(config, tasks, max_steps=1)[0])
+    wanted = math.ceil(config.data.train_batch_size * config.algorithm.embodied_sampling.oversample_factor)
+    if wanted > available:
+        factor = given(config, "algorithm.embodied_sampling.oversample_factor")
+        source = f"{len(tasks)} tasks × ({given(config, key)} − {given(config, f'{ENV}.num_holdout_trials')})"
+        allowed = f"a batch (times {factor}) of at most {available}, the training prompts there are: {source}"
+        yield refuse(config, "data.train_batch_size", allowed, "use a smaller batch, or more tasks or trials")
+
+
+def _check_policy(config: Config, tasks: list[Task]) -> Iterator[str]:
+    """The policy folder must fit the config, and every instruction its longest prompt."""
+    ref = config.actor_rollout_ref
+    if not (Path(ref.model.path) / "config.json").is_file():
+        return  # reported by siirl.config.checks, unless this is a dry run
+    instructions = [task.instruction for task in tasks] or [""]
+    try:
+        longest = POLICIES.get(ref.embodied.embodied_type).longest_prompt(ref.model, ref.embodied, instructions)
+    except ValueError as error:
+        yield f"{given(config, 'actor_rollout_ref.model.path')}: {error}"
+        return
+    if longest > config.data.max_prompt_length:
+        key = "data.max_prompt_length"
+        allowed = f"at least {longest}, the tokens of the longest instruction's prompt"
+        yield refuse(config, key, allowed, f"{key}={longest}")
