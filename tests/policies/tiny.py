@@ -1,6 +1,5 @@
-"""A policy folder with random weights that loads in well under a second; other tests import it."""
+"""A policy folder with random weights that is written and loaded in well under a second; other tests import it."""
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,13 @@ import torch
 from siirl.config.schema import EmbodiedConfig
 from siirl.policies.openvla_oft import OpenVLAOFT
 from siirl.policies.prismatic.loading import Checkpoint
-from siirl.policies.prismatic.small import initialise_from_scratch, small_config, word_tokenizer
+from siirl.training.scratch import initialise, word_tokenizer
 
 INSTRUCTIONS = (
     "pick up the black bowl between the plate and the ramekin and place it on the plate",
     "pick up the alphabet soup and place it in the basket",
 )
+WORDS = sorted(set(" ".join(INSTRUCTIONS).split()) | set("in : what action should robot take to ? out".split()))
 STATISTICS: dict[str, Any] = {
     "libero_spatial_no_noops": {
         "action": {
@@ -26,23 +26,48 @@ STATISTICS: dict[str, Any] = {
         "proprio": {"q01": [-1.0] * 8, "q99": [1.0] * 8},
     }
 }
+CONFIG: dict[str, Any] = {
+    "model_type": "openvla",
+    "n_action_bins": 256,
+    "action_chunks_len": 8,
+    "action_token_len": 7,
+    "use_fused_vision_backbone": False,
+    "image_sizes": [32],
+    "timm_model_args": [
+        {
+            "img_size": 32,
+            "patch_size": 16,
+            "embed_dim": 32,
+            "depth": 3,
+            "num_heads": 2,
+            "class_token": False,
+            "global_pool": "",
+        }
+    ],
+    "use_proprio": True,
+    "proprio_dim": 8,
+    "pad_to_multiple_of": 64,
+    "pad_token_id": 0,
+    "prompt_suffix_token_id": 4,
+    "text_config": {
+        "model_type": "llama",
+        "vocab_size": 64 + 256 + 64,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "attention_bias": True,
+        "initializer_range": 0.07,
+        "pad_token_id": 0,
+    },
+}
 
 
 @cache
 def tiny_checkpoint() -> Checkpoint:
     """Config, statistics and tokenizer of the tiny policy: 32² images, width 32, two layers."""
-    tokenizer = word_tokenizer(INSTRUCTIONS)
-    config = small_config(
-        tokenizer,
-        vision_width=32,
-        vision_depth=3,
-        hidden_size=32,
-        layers=2,
-        heads=2,
-        intermediate_size=64,
-        image_size=32,
-    )
-    return Checkpoint(config, STATISTICS, tokenizer)
+    return Checkpoint(CONFIG, STATISTICS, word_tokenizer(WORDS))
 
 
 def tiny_policy(seed: int = 0, num_images: int = 1, dtype: str = "fp32") -> OpenVLAOFT:
@@ -50,7 +75,8 @@ def tiny_policy(seed: int = 0, num_images: int = 1, dtype: str = "fp32") -> Open
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         policy = OpenVLAOFT.build(tiny_checkpoint(), EmbodiedConfig(num_images_in_input=num_images), dtype)
-        initialise_from_scratch(policy.model)
+        initialise(policy.model)
+        torch.nn.init.normal_(policy.model.language_model.lm_head.weight, std=0.5)  # far from uniform
     return policy
 
 
@@ -59,8 +85,3 @@ def tiny_policy_folder(tmp_path: Path, seed: int = 0) -> Path:
     folder = tmp_path / "tiny-openvla-oft"
     tiny_policy(seed).save(str(folder))
     return folder
-
-
-def edit_json(file: Path, **changes: Any) -> None:
-    """Change top-level entries of a JSON file."""
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))

@@ -9,7 +9,6 @@ from torch.utils.checkpoint import checkpoint
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaRotaryEmbedding
 
-import siirl.torchvision_shim  # noqa: F401  (before transformers)
 from siirl.policies.prismatic.vision import VisionBackbone
 
 STOP_TOKEN = 2  # Llama's end of sequence; the published code closes the action block with it

@@ -8,8 +8,6 @@ from timm.layers import LayerScale as TimmLayerScale
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-import siirl.torchvision_shim  # noqa: F401  (before timm)
-
 Normalisation = list[tuple[list[float], list[float]]]
 """Per backbone: mean and standard deviation of the three colour channels, for pixels in [0, 1]."""
 
@@ -62,7 +60,7 @@ class VisionBackbone(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 [B, V, S, S, 3] → float32 [B, V·C, S, S], C = 3 channels for each backbone."""
-        batch, views, height, width, _ = images.shape
+        batch, _, height, width, _ = images.shape
         pixels = images.permute(0, 1, 4, 2, 3).float() / 255
         stats = torch.tensor(self.normalisation, device=images.device)[..., None, None]
         channels = [(pixels - mean) / std for mean, std in stats]
