@@ -1,0 +1,102 @@
+"""Sharded tensors on disk with torch.distributed.checkpoint, read back without trusting its pickled index."""
+
+import pickle
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
+
+_METADATA = "torch.distributed.checkpoint.metadata"
+INDEX_TYPES = {
+    (_METADATA, "Metadata"),
+    (_METADATA, "TensorStorageMetadata"),
+    (_METADATA, "TensorProperties"),
+    (_METADATA, "ChunkStorageMetadata"),
+    (_METADATA, "MetadataIndex"),
+    (_METADATA, "StorageMeta"),
+    (_METADATA, "_MEM_FORMAT_ENCODING"),
+    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+    ("torch.serialization", "_get_layout"),
+    ("torch", "Size"),
+    ("pathlib", "PosixPath"),
+    ("pathlib._local", "PosixPath"),
+}
+"""What the pickled index of a checkpoint of tensors names, besides dtypes; none of it runs code of a file's choice."""
+
+
+def save_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write every rank's shards into ``folder`` (collective when there is a process group).
+
+    Raises:
+        OSError: a file could not be written on some rank (disk full, no permission, …).
+    """
+    try:
+        with _quiet():
+            dcp.save(dict(tensors), checkpoint_id=folder, no_dist=not dist.is_initialized())
+    except CheckpointException as error:
+        causes = {rank: cause for rank, (cause, _) in error.failures.items()}
+        if not all(isinstance(cause, OSError) for cause in causes.values()):
+            raise
+        raise OSError("; ".join(f"rank {rank}: {cause}" for rank, cause in causes.items())) from error
+
+
+def load_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Fill ``tensors`` in place from ``folder``, written by any number of ranks (collective, as `save_tensors`).
+
+    Raises:
+        ValueError: the folder holds other tensors than asked for, or other shapes, or an index that is not one.
+    """
+    reader = _Reader(folder)
+    saved = {
+        name: tuple(entry.size)
+        for name, entry in reader.read_metadata().state_dict_metadata.items()
+        if isinstance(entry, TensorStorageMetadata)
+    }
+    wanted = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if saved != wanted:
+        names = [name for name in {**wanted, **saved} if saved.get(name) != wanted.get(name)]
+        shown = "; ".join(f"{n}: saved {saved.get(n, 'nothing')}, needed {wanted.get(n, 'nothing')}" for n in names[:8])
+        raise ValueError(
+            f"the checkpoint {folder} is of another model: {len(names)} tensors differ ({shown}); "
+            "set actor_rollout_ref.model.path to the policy that the checkpoint was trained from"
+        )
+    with _quiet():
+        dcp.load(dict(tensors), storage_reader=reader, no_dist=not dist.is_initialized())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warning that there is no process group: one rank needs none."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads the index; a file that names anything else, such as ``os.system``, is refused before it is called."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in INDEX_TYPES or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)):
+            return super().find_class(module, name)
+        raise ValueError(
+            f"the checkpoint's index names {module}.{name}, which no index of tensors holds: do not trust it"
+        )
+
+
+class _Reader(dcp.FileSystemReader):
+    """The usual reader, but its index is unpickled from an allow list; tensors are read with ``weights_only``."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        with open(Path(self.path) / ".metadata", "rb") as file:
+            metadata: Metadata = _Unpickler(file).load()
+        metadata.storage_meta = metadata.storage_meta or StorageMeta()
+        metadata.storage_meta.load_id = self.load_id
+        return metadata

@@ -1,0 +1,152 @@
+"""FSDP2 on real processes: two gloo ranks must train as one does, and read each other's checkpoints."""
+
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from siirl.config.schema import Config
+from siirl.data.trajectory import Trajectory
+from siirl.roles.trainer import Trainer
+from siirl.training.fsdp import full_parameters, init_ranks, transformer_blocks
+from tests.training.updates import SmallPolicy, play, small_config, weights
+
+CPU = torch.device("cpu")
+CHUNKS = [
+    3,
+    1,
+    4,
+    2,
+    5,
+    2,
+    1,
+    3,
+    6,
+]  # nine episodes: the last mini-batch holds one, so a rank of two has none of its own
+ADVANTAGES = np.linspace(-1, 1, len(CHUNKS)).round(2) + 0.05
+
+
+def config() -> Config:
+    return small_config(ppo_epochs=2, entropy_coeff=0.01, grad_clip=0.5)
+
+
+def fetch(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+    return list(trajectories)
+
+
+def update(policy: SmallPolicy, trainer: Trainer[Trajectory], episodes_of: SmallPolicy, seed: int) -> dict[str, float]:
+    return trainer.update(play(episodes_of, config(), CHUNKS, seed), CHUNKS, ADVANTAGES, fetch)
+
+
+def on_two_ranks(work: Callable[[int, Path], None], folder: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(_rank, args=(port, work, folder), nprocs=2)
+
+
+def _rank(rank: int, port: int, work: Callable[[int, Path], None], folder: Path) -> None:
+    torch.set_num_threads(1)
+    init_ranks(rank, 2, "127.0.0.1", port, CPU)
+    try:
+        work(rank, folder)
+    finally:
+        dist.destroy_process_group()
+
+
+def train_and_save(rank: int, folder: Path) -> None:
+    policy = SmallPolicy()
+    trainer: Trainer[Trajectory] = Trainer(policy, config(), CPU, rank, 2)
+    assert all(isinstance(p, DTensor) for p in policy.model.parameters())
+    metrics = update(policy, trainer, SmallPolicy(), seed=0)
+    full = dict(full_parameters(policy.model))
+    torch.save({"weights": full, "metrics": metrics, "version": trainer.version}, folder / f"rank{rank}.pt")
+    trainer.save(folder / "checkpoint")
+
+
+def load_and_train(rank: int, folder: Path) -> None:
+    policy = SmallPolicy(seed=3)
+    trainer: Trainer[Trajectory] = Trainer(policy, config(), CPU, rank, 2)
+    trainer.load(folder / "one")
+    loaded = dict(full_parameters(policy.model))
+    version = trainer.version
+    update(policy, trainer, SmallPolicy(), seed=1)
+    result = {"loaded": loaded, "version": version, "weights": dict(full_parameters(policy.model))}
+    torch.save(result, folder / f"{rank}.pt")
+
+
+def skip_together(rank: int, folder: Path) -> None:
+    """Only one rank's episodes hold a NaN, and still both skip that step and go on."""
+    policy = SmallPolicy()
+    trainer: Trainer[Trajectory] = Trainer(policy, config(), CPU, rank, 2)
+    episodes = play(SmallPolicy(), config(), CHUNKS)
+    episodes[0].log_probs[0, 0] = np.nan
+    metrics = trainer.update(episodes, CHUNKS, ADVANTAGES, fetch)
+    torch.save({"metrics": metrics, "weights": dict(full_parameters(policy.model))}, folder / f"rank{rank}.pt")
+
+
+def read(path: Path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+def assert_close(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    for name, tensor in actual.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_two_ranks_train_as_one_and_either_reads_the_others_checkpoint(tmp_path: Path) -> None:
+    policy = SmallPolicy()
+    trainer: Trainer[Trajectory] = Trainer(policy, config(), CPU)
+    metrics = update(policy, trainer, SmallPolicy(), seed=0)
+    on_two_ranks(train_and_save, tmp_path)
+    for rank in range(2):
+        result = read(tmp_path / f"rank{rank}.pt")
+        assert result["version"] == trainer.version == 6
+        assert_close(result["weights"], weights(policy))
+        assert result["metrics"] == pytest.approx(metrics, rel=1e-4, abs=1e-6)
+
+    resumed = SmallPolicy(seed=9)  # 2 → 1
+    on_one: Trainer[Trajectory] = Trainer(resumed, config(), CPU)
+    on_one.load(tmp_path / "checkpoint")
+    assert (on_one.version, on_one.updates) == (6, 1)
+    assert all(torch.equal(weights(resumed)[k], v) for k, v in result["weights"].items())
+
+    on_one.save(tmp_path / "one")
+    saved = weights(resumed)
+    update(resumed, on_one, SmallPolicy(), seed=1)
+    on_two_ranks(load_and_train, tmp_path)  # 1 → 2
+    for rank in range(2):
+        result = read(tmp_path / f"{rank}.pt")
+        assert result["version"] == 6
+        assert all(torch.equal(result["loaded"][k], saved[k]) for k in result["loaded"])
+        assert_close(result["weights"], weights(resumed))
+
+
+def test_all_ranks_skip_a_step_that_is_not_finite_on_one(tmp_path: Path) -> None:
+    on_two_ranks(skip_together, tmp_path)
+    results = [read(tmp_path / f"rank{rank}.pt") for rank in range(2)]
+    assert results[0]["metrics"] == results[1]["metrics"]
+    assert results[0]["metrics"]["actor/skipped_steps"] == 2  # once per epoch
+    assert results[0]["metrics"]["actor/optimizer_steps"] == 4
+    assert all(torch.isfinite(tensor).all() for tensor in results[0]["weights"].values())
+
+
+def test_blocks_are_found_once_and_outermost() -> None:
+    model = SmallPolicy().model
+    assert transformer_blocks(model) == list(model.blocks)
+    layers = nn.ModuleList(nn.ModuleList(nn.Sequential(nn.Linear(2, 2)) for _ in range(2)) for _ in range(3))
+    assert transformer_blocks(nn.Sequential(layers, nn.Linear(2, 2))) == list(layers)
+
+
+def test_full_parameters_of_one_rank_are_the_parameters_themselves() -> None:
+    model = SmallPolicy().model
+    assert {name: tensor.data_ptr() for name, tensor in full_parameters(model)} == {
+        name: parameter.data_ptr() for name, parameter in model.named_parameters()
+    }
