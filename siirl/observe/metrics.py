@@ -1,0 +1,155 @@
+"""Metrics: what episodes say about the policy, where the time goes, and ``metrics.jsonl``."""
+
+import json
+import math
+import os
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from siirl.data.trajectory import EpisodeSummary
+
+Metrics = Mapping[str, float]
+
+
+class MetricsLog:
+    """``metrics.jsonl`` in the run folder: one JSON object per call, with its ``step``, flushed at once.
+
+    Args:
+        run_folder: created if absent.
+        resume_step: the step that the run resumes after. Lines of later steps, and a line that a crash cut short, are
+            removed first, atomically, because those steps are run again. 0: a new run; the file starts empty.
+    """
+
+    def __init__(self, run_folder: str | Path, resume_step: int = 0) -> None:
+        self.path = Path(run_folder) / "metrics.jsonl"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in self._lines() if 0 <= _step_of(line) <= resume_step] if resume_step else []
+        replacement = self.path.with_suffix(".tmp")
+        with replacement.open("w") as file:
+            file.writelines(kept)
+            file.flush()
+            os.fsync(file.fileno())
+        replacement.replace(self.path)
+
+    def _lines(self) -> list[str]:
+        return self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+
+    def log(self, step: int, metrics: Metrics) -> None:
+        """Append ``metrics``; NaN and infinity, which JSON has not, become null."""
+        values = {name: float(value) for name, value in metrics.items()}
+        row = {"step": step} | {name: v if math.isfinite(v) else None for name, v in values.items()}
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _step_of(line: str) -> int:
+    """The step of a line of metrics.jsonl; −1 for a line that was not written to its end."""
+    try:
+        return json.loads(line)["step"] if line.endswith("\n") else -1
+    except json.JSONDecodeError:
+        return -1
+
+
+def rollout_metrics(summaries: Sequence[EpisodeSummary], rewards: Sequence[float] | None = None) -> dict[str, float]:
+    """What a step's n ≥ 1 episodes say, those of dropped groups included.
+
+    ``rollout/*`` leave out episodes with a ``drop_reason`` (they are 0 when all of them have one), ``env/*`` count all.
+
+    Args:
+        summaries: of the step's episodes.
+        rewards: of the episodes that were scored, in any order; None or empty when none was.
+    """
+    assert summaries, "a rollout has episodes"
+    valid = [s for s in summaries if s.drop_reason is None]
+    reasons = Counter(re.sub(r"[^a-z0-9]+", "_", s.drop_reason.lower()) for s in summaries if s.drop_reason is not None)
+    metrics = {
+        "rollout/success_rate": _mean([s.success for s in valid]),
+        "rollout/episode_length": _mean([s.steps for s in valid]),
+        "env/success_once": _mean([s.success for s in summaries]),
+        "env/retries": float(sum(s.retries for s in summaries)),
+        "env/dropped": float(reasons.total()),
+    }
+    if rewards is not None and len(rewards):
+        metrics["rollout/reward_mean"] = _mean(rewards)
+    return metrics | {f"env/dropped/{reason}": float(count) for reason, count in reasons.items()}
+
+
+def validation_metrics(summaries: Sequence[EpisodeSummary]) -> dict[str, float]:
+    """``val/success_rate`` of n ≥ 1 episodes and of each task, e.g. ``val/success_rate/libero_spatial_0``.
+
+    A dropped episode counts as a failure; ``val/dropped`` tells how many there are.
+    """
+    assert summaries, "a validation has episodes"
+    tasks: dict[str, list[bool]] = defaultdict(list)
+    for summary in summaries:
+        tasks[f"{summary.spec.suite}_{summary.spec.task_id}"].append(summary.success)
+    return {
+        "val/success_rate": _mean([s.success for s in summaries]),
+        "val/dropped": float(sum(s.drop_reason is not None for s in summaries)),
+        **{f"val/success_rate/{task}": _mean(success) for task, success in sorted(tasks.items())},
+    }
+
+
+def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Confidence interval (low, high) of a success rate from ``successes`` in n ≥ 1 trials; z = 1.96 gives 95 %.
+
+    Source: Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927).
+    """
+    assert 0 <= successes <= n and n > 0, f"{successes} successes in {n} trials"
+    rate = successes / n
+    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    # Exact at the ends, where rounding could leave the rate itself just outside.
+    return 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half
+
+
+class StepTimer:
+    """Where a step's wall time goes; the step begins when the timer is made. For use from one thread.
+
+    ``with timer("rollout"):`` times a section. Sections may repeat and nest: times of one name add up, and while an inner
+    section runs the outer one's clock stands still, so that the sections' times never add up to more than the step's.
+
+    Args:
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._begin = self._last = clock()
+        self._open: list[str | None] = [None]
+        self._seconds: dict[str | None, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Time a section."""
+        self._charge()
+        self._open.append(name)
+        self._seconds[name] += 0.0
+        try:
+            yield
+        finally:
+            self._charge()
+            self._open.pop()
+
+    def _charge(self) -> None:
+        """Book the time since the last booking to the innermost open section."""
+        now = self._clock()
+        self._seconds[self._open[-1]] += now - self._last
+        self._last = now
+
+    def metrics(self) -> dict[str, float]:
+        """``time/<section>`` and ``time/step`` in seconds so far; ``time/unaccounted``: share of the step in no section."""
+        self._charge()
+        step = self._last - self._begin
+        sections = {f"time/{name}": seconds for name, seconds in self._seconds.items() if name is not None}
+        return sections | {"time/step": step, "time/unaccounted": self._seconds[None] / step if step > 0 else 0.0}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else 0.0
