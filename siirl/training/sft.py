@@ -1,0 +1,272 @@
+"""Supervised fine-tuning: a token policy learns to predict the actions of demonstrations.
+
+The recipe is that of small behaviour-cloning transformers: AdamW with a cosine schedule, soft labels over the action
+bins, image shifts and colour jitter, and an exponential moving average of the weights, which is what is kept.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
+
+from siirl.data.demos import Demo
+from siirl.envs.base import EnvObs
+from siirl.policies.base import PolicyInputs
+from siirl.policies.prismatic.actions import ActionCodec
+
+logger = logging.getLogger(__name__)
+
+
+class BinPolicy(Protocol):
+    """What fine-tuning needs of a policy that emits each action dimension as one of 256 bins."""
+
+    model: nn.Module
+    chunk_len: int
+    codec: ActionCodec
+
+    def prepare(self, obs: EnvObs) -> PolicyInputs: ...
+
+    def bin_logits(self, inputs: PolicyInputs) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class SFTConfig:
+    """The recipe.
+
+    Attributes:
+        steps: optimizer steps; the learning rate falls to 0 over them along a cosine.
+        batch_size: samples (one image and the chunk of actions from it) per step.
+        lr: peak learning rate of AdamW.
+        warmup_steps: steps over which the learning rate rises linearly.
+        weight_decay: decoupled, on matrices only.
+        grad_clip: largest gradient norm.
+        label_sigma: standard deviation of the soft labels, in bins.
+        max_shift: largest shift of an image, pixels, in each direction.
+        ema_decay: decay of the averaged weights; ramped up from 0, so that a short run forgets its start.
+        holdout: fraction of the trials (the last ones) that only measure.
+        log_every: steps between two measurements on the held-out trials.
+        seed: draws batches and augmentation.
+    """
+
+    steps: int = 2500
+    batch_size: int = 32
+    lr: float = 1e-3
+    warmup_steps: int = 150
+    weight_decay: float = 0.05
+    grad_clip: float = 1.0
+    label_sigma: float = 2.0
+    max_shift: int = 4
+    ema_decay: float = 0.998
+    holdout: float = 0.05
+    log_every: int = 500
+    seed: int = 0
+
+
+@dataclass
+class Samples:
+    """N pairs of a prepared observation and the actions that followed it.
+
+    Attributes:
+        inputs: what `BinPolicy.prepare` gave, N rows.
+        labels: bins of the next T actions, int64 [N, T·D].
+        trials: trial of each row, int [N].
+    """
+
+    inputs: PolicyInputs
+    labels: Tensor
+    trials: np.ndarray
+
+    def rows(self, index: Tensor) -> tuple[PolicyInputs, Tensor]:
+        """Inputs and labels at ``index`` int64 [B]."""
+        return {name: value[index] for name, value in self.inputs.items()}, self.labels[index]
+
+
+def dataset_statistics(demos: Sequence[Demo]) -> dict[str, Any]:
+    """One suite's entry of OpenVLA's ``dataset_statistics.json``, over all steps of ``demos``.
+
+    The last action dimension, the gripper, is masked: it is used as it is, in [0, 1].
+    """
+
+    def describe(values: np.ndarray) -> dict[str, Any]:
+        moments = {"mean": values.mean(0), "std": values.std(0), "min": values.min(0), "max": values.max(0)}
+        quantiles = {"q01": np.quantile(values, 0.01, axis=0), "q99": np.quantile(values, 0.99, axis=0)}
+        return {name: value.tolist() for name, value in {**moments, **quantiles}.items()}
+
+    action = describe(np.concatenate([d.actions for d in demos]))
+    action["mask"] = [True] * (len(action["mean"]) - 1) + [False]
+    proprio = describe(np.concatenate([d.states for d in demos]))
+    counts = {"num_transitions": sum(len(d.actions) for d in demos), "num_trajectories": len(demos)}
+    return {"action": action, "proprio": proprio, **counts}
+
+
+def build_samples(policy: BinPolicy, demos: Sequence[Demo]) -> Samples:
+    """One sample per rendered frame. Past a demonstration's end its last action is repeated.
+
+    Images are prepared here, once: their JPEG round trip costs more than their share of a training step.
+    """
+    prepared, labels, trials = [], [], []
+    for demo in demos:
+        steps = demo.frame_steps.astype(int)
+        prepared.append(policy.prepare(EnvObs(demo.images, demo.states[steps], [demo.instruction] * len(steps))))
+        ahead = np.minimum(steps[:, None] + np.arange(policy.chunk_len), len(demo.actions) - 1)
+        labels.append(policy.codec.encode(demo.actions[ahead]).reshape(len(steps), -1))
+        trials += [demo.trial_id] * len(steps)
+    return Samples(join_inputs(prepared), torch.from_numpy(np.concatenate(labels)), np.array(trials))
+
+
+def join_inputs(parts: Sequence[PolicyInputs]) -> PolicyInputs:
+    """Rows of several `prepare` calls in one batch; prompts are padded on the right to the longest."""
+    longest = max(part["input_ids"].shape[1] for part in parts)
+
+    def widen(name: str, value: Tensor) -> Tensor:
+        is_text = name in ("input_ids", "attention_mask")
+        return F.pad(value, (0, longest - value.shape[1])) if is_text else value
+
+    return {name: torch.cat([widen(name, part[name]) for part in parts]) for name in parts[0]}
+
+
+def soft_labels(labels: Tensor, num_bins: int, sigma: float) -> Tensor:
+    """Gaussians over the bins around ``labels`` int64 [B, K], ``sigma`` bins wide: float32 [B, K, num_bins], rows sum to 1."""
+    distance = torch.arange(num_bins) - labels[..., None]
+    return torch.softmax(-0.5 * (distance / sigma) ** 2, dim=-1)
+
+
+def augment(images: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
+    """Shift each row's views by up to ``max_shift`` pixels (edges repeat) and jitter contrast, brightness and colour.
+
+    Args:
+        images: uint8 [B, V, S, S, 3].
+
+    Returns:
+        uint8 [B, V, S, S, 3].
+    """
+    batch, _, size, _, _ = images.shape
+    shift = torch.randint(-max_shift, max_shift + 1, (2, batch, 1), generator=generator)
+    y, x = (torch.arange(size) + shift).clamp(0, size - 1)
+    rows = torch.arange(batch)[:, None, None]
+    shifted = images[rows, :, y[:, :, None], x[:, None, :]].movedim(3, 1).float()
+
+    def noise(scale: float, channels: int = 1) -> Tensor:
+        return scale * torch.randn(batch, 1, 1, 1, channels, generator=generator)
+
+    jittered = (shifted - 127.5) * (1 + noise(0.15)) + 127.5 * (1 + noise(0.1) + noise(0.05, 3))
+    return jittered.round().clamp(0, 255).to(torch.uint8)
+
+
+def make_optimizer(model: nn.Module, config: SFTConfig) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
+    """AdamW that decays matrices only, and its warm-up and cosine schedule."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.95))
+
+    def factor(step: int) -> float:
+        warm = min(1.0, (step + 1) / config.warmup_steps)
+        return warm * (0.5 + 0.5 * math.cos(math.pi * min(1.0, step / config.steps)))
+
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def averaged(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of ``model``'s weights, whose decay rises from 0 to ``decay``."""
+
+    def average(mean: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+        return torch.lerp(new, mean, min(decay, (int(count) + 1) / (int(count) + 20)))
+
+    return AveragedModel(model, avg_fn=average, use_buffers=True)
+
+
+@torch.no_grad()
+def measure(policy: BinPolicy, samples: Samples, index: Tensor) -> tuple[float, list[float]]:
+    """Cross entropy, and the mean distance of the most likely bin from the label for each action dimension, in bins."""
+    losses, distances = [], []
+    for rows in index.split(64):
+        inputs, labels = samples.rows(rows)
+        logits = policy.bin_logits(inputs)
+        losses.append(F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels))
+        distances.append((logits.argmax(-1) - labels).abs().float())
+    per_dimension = torch.cat(distances).view(len(index) * policy.chunk_len, -1).mean(0)
+    return float(torch.cat(losses).mean()), [round(x, 2) for x in per_dimension.tolist()]
+
+
+def split(trials: np.ndarray, holdout: float) -> tuple[Tensor, Tensor]:
+    """Row numbers of the training trials and of the last ``holdout`` (a fraction, at least one trial), int64.
+
+    Raises:
+        ValueError: fewer than two trials.
+    """
+    unique = np.unique(trials)
+    if len(unique) < 2:
+        raise ValueError(f"demonstrations of {len(unique)} trial were given; at least 2 are needed, to hold one out")
+    held = unique[-max(1, round(holdout * len(unique))) :]
+    is_held = torch.from_numpy(np.isin(trials, held))
+    return torch.nonzero(~is_held)[:, 0], torch.nonzero(is_held)[:, 0]
+
+
+def train_step(
+    policy: BinPolicy,
+    batch: tuple[PolicyInputs, Tensor],
+    optimizer: torch.optim.Optimizer,
+    config: SFTConfig,
+    generator: torch.Generator,
+) -> float:
+    """One optimizer step on inputs and labels of B rows; returns the loss before it."""
+    inputs, labels = batch
+    images = augment(inputs["images"], config.max_shift, generator)
+    logits = policy.bin_logits({**inputs, "images": images})
+    soft = soft_labels(labels, logits.shape[-1], config.label_sigma)
+    loss = -(soft * F.log_softmax(logits, dim=-1)).sum(-1).mean()
+    if not torch.isfinite(loss):
+        raise FloatingPointError("the fine-tuning loss is not finite; lower the learning rate")
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(policy.model.parameters(), config.grad_clip)
+    optimizer.step()
+    return loss.item()
+
+
+def train(policy: BinPolicy, samples: Samples, config: SFTConfig) -> list[dict[str, object]]:
+    """Fit ``policy.model`` in place; afterwards it holds the averaged weights.
+
+    Returns:
+        One record per measurement: step, loss (mean of the training loss since the last one), and on the held-out
+        trials heldout_loss and heldout_bins (see `measure`).
+
+    Raises:
+        ValueError: the trials are too few to hold some out.
+        FloatingPointError: the loss is not finite.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    train_rows, heldout_rows = split(samples.trials, config.holdout)
+    optimizer, schedule = make_optimizer(policy.model, config)
+    model, mean = policy.model.train(), averaged(policy.model, config.ema_decay)
+    history: list[dict[str, object]] = []
+    losses: list[float] = []
+    started = time.monotonic()
+    for step in range(1, config.steps + 1):
+        batch = train_rows[torch.randint(len(train_rows), (config.batch_size,), generator=generator)]
+        losses.append(train_step(policy, samples.rows(batch), optimizer, config, generator))
+        schedule.step()
+        mean.update_parameters(model)
+        if step % config.log_every == 0 or step == config.steps:
+            policy.model = mean.module.eval()
+            heldout_loss, bins = measure(policy, samples, heldout_rows)
+            policy.model = model
+            record = {"step": step, "loss": float(np.mean(losses)), "heldout_loss": heldout_loss, "heldout_bins": bins}
+            rate = step * config.batch_size / (time.monotonic() - started)
+            logger.info("%s samples_per_second=%.0f", " ".join(f"{k}={v}" for k, v in record.items()), rate)
+            history.append(record)
+            losses.clear()
+    model.load_state_dict(mean.module.state_dict())
+    model.eval()
+    return history
