@@ -34,6 +34,11 @@ class Batch:
     dropped: Counter[str] = field(default_factory=Counter)
     gen_batches: int = 0
 
+    @property
+    def rewards(self) -> list[float] | None:
+        """The surviving episodes' rewards; None when no group survived."""
+        return [float(e.columns["reward"]) for e in self.episodes] or None
+
     def metrics(self) -> dict[str, float]:
         """``filter/*``: acceptance rate, drops by reason, generation batches."""
         accepted = self.groups - self.dropped.total()

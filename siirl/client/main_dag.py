@@ -1,0 +1,83 @@
+"""Train: compose the config → check it → compile the workflow → run it.
+
+``python -m siirl.client.main_dag --config-name=embodied_srpo_trainer key=value …``
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+from siirl.client.preflight import preflight
+from siirl.config.estimate import memory_estimate
+from siirl.config.load import config_to_yaml, parse_command_line
+from siirl.config.schema import Config
+from siirl.dag.compile import Plan, compile_plan
+from siirl.dag.executor import Executor
+from siirl.dag.pipelines import build_graph
+from siirl.dag.run import Outcome, train
+from siirl.dag.session import Session
+from siirl.data.manifest import Prompt, ensure_manifests
+from siirl.envs.base import ENVS
+from siirl.observe.progress import Progress
+from siirl.training.run_folder import check_same_run
+from siirl.workers.launch import launch
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 2 for a setting that cannot work."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        config = parse_command_line(sys.argv[1:] if argv is None else argv, preflight)
+        plan = compile_plan(build_graph(config), config)
+        if config.dry_run:
+            print(plan.describe())
+            print(memory_estimate(config))
+            return 0
+        check_same_run(Path(config.trainer.default_local_dir), config)
+        prompts = manifests(config)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(closing_lines(config, run(config, plan, prompts)))
+    return 0
+
+
+def manifests(config: Config) -> tuple[list[Prompt], list[Prompt]]:
+    """Training and validation prompts of the config's suite."""
+    env = config.actor_rollout_ref.embodied.env
+    factory = ENVS.get(env.env_type)
+    return ensure_manifests(config, factory.tasks(env), env.max_steps or factory.default_max_steps(env))
+
+
+def run(config: Config, plan: Plan, prompts: tuple[list[Prompt], list[Prompt]]) -> Outcome:
+    """Start the workers, train, and stop them whatever happens."""
+    run_folder = Path(config.trainer.default_local_dir)
+    run_folder.mkdir(parents=True, exist_ok=True)
+    (run_folder / "config.yaml").write_text(config_to_yaml(config))
+    workers = launch(config, plan)
+    try:
+        with Progress() as progress:
+            session = Session(config, workers, prompts, progress)
+            executor = Executor(plan, config, workers, progress.episode_done)
+            try:
+                return train(config, session, executor)
+            finally:
+                session.close()
+    finally:
+        workers.close()
+
+
+def closing_lines(config: Config, outcome: Outcome) -> str:
+    """What a user wants to know at the end of a run."""
+    folder = config.trainer.default_local_dir
+    lines = [f"steps {outcome.first_step} → {outcome.last_step}"]
+    if outcome.first_step == outcome.last_step:
+        lines.append("nothing was left to do: raise trainer.total_training_steps or trainer.total_epochs to go on")
+    if outcome.success_before is not None and outcome.success_after is not None:
+        lines.append(f"validation success {outcome.success_before:.1%} → {outcome.success_after:.1%}")
+    lines.append(f"checkpoints, metrics.jsonl, config.yaml: {folder}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

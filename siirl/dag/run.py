@@ -1,0 +1,57 @@
+"""The training loop. It reads as the algorithm: roll out, reward, estimate advantages, update, validate, save."""
+
+from dataclasses import dataclass
+
+from siirl.config.schema import Config
+from siirl.dag.executor import Executor
+from siirl.dag.session import Session
+from siirl.observe.metrics import rollout_metrics
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run went.
+
+    Attributes:
+        first_step, last_step: the step it started after and the step it ended at.
+        success_before, success_after: validation success of the first and the last validation, or None without any.
+    """
+
+    first_step: int
+    last_step: int
+    success_before: float | None
+    success_after: float | None
+
+
+def train(config: Config, session: Session, executor: Executor) -> Outcome:
+    """Train until ``session.total_steps``, from the step that the session resumed at."""
+    first = session.step
+    if config.trainer.val_before_train and first == 0:
+        session.log(validate(session, executor))
+    while session.step < session.total_steps:
+        session.begin_step()
+        metrics: dict[str, float] = {}
+
+        with session.stage("rollout"):
+            batch = executor.collect(session.sampler, session.step, session.progress.episodes)
+            metrics |= batch.metrics()
+
+        for node in executor.plan.batch_nodes if batch.episodes else ():
+            with session.stage(node.name):
+                metrics |= executor.run_batch_node(node, batch.episodes)
+        session.count_skipped(not batch.episodes)
+
+        if session.due(config.trainer.test_freq):
+            with session.stage("validation"):
+                metrics |= validate(session, executor)
+        if session.due(config.trainer.save_freq):
+            with session.stage("checkpoint"):
+                metrics |= session.save()
+        session.end_step(metrics | rollout_metrics(batch.summaries, batch.rewards))
+    return Outcome(first, session.step, session.success_before, session.success_after)
+
+
+def validate(session: Session, executor: Executor) -> dict[str, float]:
+    """Success per task on the validation prompts."""
+    summaries = executor.evaluate(session.validation_specs(), session.progress.episodes)
+    return session.validation_metrics(summaries)

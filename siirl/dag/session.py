@@ -1,0 +1,142 @@
+"""Everything around the algorithm: which step it is, where it resumes, clocks, logs and checkpoints."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from siirl.config.load import config_to_dict
+from siirl.config.schema import Config
+from siirl.data.manifest import Prompt
+from siirl.data.sampler import PromptSampler, episode_specs
+from siirl.data.trajectory import EpisodeSpec, EpisodeSummary
+from siirl.observe.metrics import MetricsLog, StepTimer, validation_metrics
+from siirl.observe.progress import Progress
+from siirl.observe.trackers import make_trackers
+from siirl.training.checkpoint import CheckpointFailed, CheckpointManager
+from siirl.workers.base import Workers
+
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """The state of a run on the driver.
+
+    Args:
+        config: the run's config.
+        workers: saves and loads the model.
+        prompts: training and validation prompts.
+        progress: the display.
+    """
+
+    def __init__(
+        self, config: Config, workers: Workers, prompts: tuple[list[Prompt], list[Prompt]], progress: Progress
+    ) -> None:
+        trainer = config.trainer
+        self.config, self.progress = config, progress
+        self._workers = workers
+        self._validation_prompts = prompts[1]
+        self.sampler = PromptSampler(prompts[0], config.data.shuffle, trainer.seed)
+        self.total_steps = total_steps(config, len(prompts[0]))
+        self.step = 0
+        self.success_before: float | None = None
+        self.success_after: float | None = None
+        self.skipped_steps = 0
+        run_folder = Path(trainer.default_local_dir)
+        self._checkpoints = CheckpointManager(run_folder, trainer.max_actor_ckpt_to_keep)
+        self._resume()
+        self._metrics = MetricsLog(run_folder, resume_step=self.step)
+        self._trackers = make_trackers(trainer, run_folder, first_step=self.step)
+        self._timer = StepTimer()
+
+    def _resume(self) -> None:
+        trainer = self.config.trainer
+        found = self._checkpoints.find(trainer.resume_mode, trainer.resume_from_path)
+        if found is None:
+            return
+        self._workers.submit("load", found.path).result()
+        state = found.state
+        self.step = state["step"]
+        self.sampler.load_state_dict(state["sampler"])
+        self.success_before = state["success_before"]
+        self.success_after = state["success_after"]
+        self.skipped_steps = state["skipped_steps"]
+        log.info("resumed from %s", found.path)
+
+    def begin_step(self) -> None:
+        """Start the clocks of the next step."""
+        self.step += 1
+        self._timer = StepTimer()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a part of the step as ``time/<name>`` and show it."""
+        self.progress.stage(name)
+        with self._timer(name):
+            yield
+
+    def due(self, frequency: int) -> bool:
+        """Whether something that happens every ``frequency`` steps, and at the end, happens now (−1: never)."""
+        return frequency > 0 and (self.step % frequency == 0 or self.step == self.total_steps)
+
+    def count_skipped(self, skipped: bool) -> None:
+        """Count a step in which no group survived the filter."""
+        if skipped:
+            self.skipped_steps += 1
+            log.warning("step %d: no group survived the filter; no update", self.step)
+
+    def validation_specs(self) -> list[EpisodeSpec]:
+        """Every validation prompt, `val_kwargs.n` times; the same seeds at every step."""
+        n = self.config.actor_rollout_ref.rollout.val_kwargs.n
+        return episode_specs(self._validation_prompts, n=n, seed=self.config.trainer.seed, step=None)
+
+    def validation_metrics(self, summaries: Sequence[EpisodeSummary]) -> dict[str, float]:
+        """``val/*`` of the episodes, remembering the first and the latest success rate."""
+        metrics = validation_metrics(summaries)
+        self.success_after = metrics["val/success_rate"]
+        if self.success_before is None:
+            self.success_before = self.success_after
+        return metrics
+
+    def save(self) -> dict[str, float]:
+        """Write a checkpoint; a full disk is reported, and training goes on with the old one in place."""
+        state = {
+            "step": self.step,
+            "epoch": self.sampler.epoch,
+            "sampler": self.sampler.state_dict(),
+            "success_before": self.success_before,
+            "success_after": self.success_after,
+            "skipped_steps": self.skipped_steps,
+            "config": config_to_dict(self.config),
+        }
+        try:
+            with self._checkpoints.staging(self.step) as folder:
+                self._workers.submit("save", folder).result()
+                self._checkpoints.commit(self.step, state)
+        except CheckpointFailed as error:
+            log.warning("%s", error)
+            return {"checkpoint/failed": 1.0}
+        return {"checkpoint/failed": 0.0}
+
+    def end_step(self, metrics: dict[str, float]) -> None:
+        """Log the step's metrics with its times."""
+        self.log(metrics | {"train/skipped_steps": float(self.skipped_steps)} | self._timer.metrics())
+        self.progress.step_done(self.step, metrics)
+
+    def log(self, metrics: dict[str, float]) -> None:
+        """Send metrics of the current step to metrics.jsonl and the trackers."""
+        self._metrics.log(self.step, metrics)
+        for tracker in self._trackers:
+            tracker.log(self.step, metrics)
+
+    def close(self) -> None:
+        """Flush logs and trackers."""
+        for tracker in self._trackers:
+            tracker.close()
+
+
+def total_steps(config: Config, num_prompts: int) -> int:
+    """`trainer.total_training_steps`, else as many steps as show every prompt `trainer.total_epochs` times."""
+    if config.trainer.total_training_steps is not None:
+        return config.trainer.total_training_steps
+    return max(1, config.trainer.total_epochs * num_prompts // config.data.train_batch_size)

@@ -1,0 +1,104 @@
+"""A pool of make-believe simulators whose episodes last as long as their spec's env_seed says, for scheduling tests."""
+
+import random
+
+import numpy as np
+import torch
+
+from siirl.data.trajectory import EpisodeSpec
+from siirl.envs.base import EnvObs, StepResult
+from siirl.policies.base import ActionChunk, Sampling
+from siirl.roles.rollout import Died, Ready
+
+CHUNK, DIM = 4, 7
+
+
+def spec(i: int, length: int = 9, task: int = 0, max_steps: int = 40) -> EpisodeSpec:
+    """An episode that succeeds after ``length`` steps."""
+    return EpisodeSpec("suite", task, i, "do it", max_steps, i, 0, env_seed=length, action_seed=1000 + i)
+
+
+def observation(name: int, step: int) -> EnvObs:
+    """An image and a state that tell the episode and the step."""
+    return EnvObs(np.full((1, 4, 4, 3), step % 256, np.uint8), np.array([[name, step]], np.float32), ["do it"])
+
+
+class ScriptedPool:
+    """Answers in a random order; checks that nobody steps a slot that is busy, finished or was never reset."""
+
+    def __init__(self, num_slots: int, seed: int = 0, dies: dict[int, int] | None = None) -> None:
+        self.num_slots = num_slots
+        self.dies = dict(dies or {})
+        self.steps_after_end = 0
+        self.started: list[int] = []
+        self.max_idle_while_waiting = 0
+        self._random = random.Random(seed)
+        self._specs: dict[int, EpisodeSpec] = {}
+        self._at: dict[int, int] = {}
+        self._pending: dict[int, np.ndarray | None] = {}
+
+    def reset(self, slot: int, spec: EpisodeSpec) -> None:
+        assert slot not in self._pending
+        self._specs[slot], self._at[slot], self._pending[slot] = spec, 0, None
+        self.started.append(spec.trial_id)
+
+    def step(self, slot: int, actions: np.ndarray) -> None:
+        assert slot not in self._pending
+        assert actions.shape == (CHUNK, DIM)
+        self.steps_after_end += self._at[slot] >= self._specs[slot].env_seed
+        self._pending[slot] = actions
+
+    def wait(self, block: bool) -> list[Ready | Died]:
+        assert self._pending or not block, "would wait for ever"
+        count = self._random.randint(int(block), len(self._pending)) if self._pending else 0
+        slots = self._random.sample(sorted(self._pending), count)
+        return [self._answer(slot) for slot in slots]
+
+    def _answer(self, slot: int) -> Ready | Died:
+        spec, actions = self._specs[slot], self._pending.pop(slot)
+        if self.dies.get(spec.trial_id, 0) > 0:
+            self.dies[spec.trial_id] -= 1
+            return Died(slot, "scripted death")
+        if actions is None:
+            return Ready(slot, observation(spec.trial_id, 0))
+        end = min(spec.env_seed, spec.max_steps)
+        executed = min(CHUNK, end - self._at[slot])
+        self._at[slot] += executed
+        ended, success = self._at[slot] == end, self._at[slot] == spec.env_seed
+        flag = lambda value: np.array([value])  # noqa: E731
+        return Ready(
+            slot,
+            StepResult(
+                observation(spec.trial_id, self._at[slot]),
+                np.zeros((1, CHUNK), np.float32),
+                flag(success),
+                flag(success),
+                flag(ended and not success),
+                flag(executed),
+            ),
+        )
+
+
+class SeededPolicy:
+    """Draws bins from the row's seed and state alone."""
+
+    action_dim, chunk_len = DIM, CHUNK
+
+    def __init__(self, nan_for: int | None = None) -> None:
+        self.batches: list[int] = []
+        self.nan_for = nan_for
+
+    def prepare(self, obs: EnvObs) -> dict[str, torch.Tensor]:
+        return {"states": torch.from_numpy(obs.states)}
+
+    def act(self, inputs: dict[str, torch.Tensor], sampling: Sampling) -> ActionChunk:
+        states = inputs["states"]
+        self.batches.append(len(states))
+        rows = []
+        for state, seed in zip(states, sampling.seeds, strict=True):
+            generator = torch.Generator().manual_seed(seed)
+            rows.append((torch.rand(CHUNK * DIM, generator=generator) * 256 + state.sum()).long() % 256)
+        sampled = torch.stack(rows)
+        actions = sampled.float().view(-1, CHUNK, DIM)
+        actions[states[:, 0] == self.nan_for] = float("nan")
+        return ActionChunk(actions, sampled, torch.zeros(sampled.shape))
