@@ -101,7 +101,7 @@ def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, flo
 
     Source: Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927).
     """
-    assert 0 <= successes <= n and n > 0, f"{successes} successes in {n} trials"
+    assert 0 <= successes <= n != 0, f"{successes} successes in {n} trials"
     rate = successes / n
     centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))

@@ -11,10 +11,9 @@ from siirl.registry import did_you_mean
 COLUMNS = (
     ("rollout/success_rate", "success", "{:.2f}"),
     ("rollout/reward_mean", "reward", "{:.2f}"),
-    ("rollout/episode_length", "length", "{:.0f}"),
-    ("actor/loss", "loss", "{:+.4f}"),
+    ("rollout/episode_length", "len", "{:.0f}"),
     ("actor/grad_norm", "grad", "{:.2g}"),
-    ("val/success_rate", "validation", "{:.1%}"),
+    ("val/success_rate", "val", "{:.2f}"),
     ("time/step", "time", "{:.0f}s"),
 )
 """What the console shows of a step: metric, label, format."""

@@ -1,0 +1,154 @@
+"""The live display of a run: which step, what is being done, how many episodes are in, and how well they go."""
+
+import time
+from collections.abc import Callable, Mapping
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from siirl.data.trajectory import EpisodeSummary
+
+STAGES = {
+    "rollout": "rolling out",
+    "embedding": "embedding",
+    "update": "updating",
+    "validation": "validating",
+    "checkpoint": "saving",
+}
+"""How stages are called on the screen; others appear under their own name."""
+QUIET_SECONDS = 10.0
+"""Without a terminal, at least this long between two lines about episodes."""
+
+
+class Progress:
+    """A live display on a terminal; elsewhere plain lines: one per stage, and one about episodes every 10 s at most.
+
+    Use as a context manager around the run.
+
+    Args:
+        total_steps: training steps of the whole run, those before a resume included.
+        enabled: False shows nothing at all.
+        console: where to draw; the standard output by default.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        total_steps: int,
+        enabled: bool = True,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.total_steps = total_steps
+        self._console = console or Console(highlight=False)
+        self._clock = clock
+        self._enabled = enabled
+        self._spinner = Spinner("dots", style="cyan")
+        self._started = self._step_ended = self._stage_started = self._last_line = clock()
+        self._step = self._steps_here = 0
+        self._stage = "starting"
+        self._episodes = self._episodes_done = self._successes = 0
+        self._last_metrics: Mapping[str, float] = {}
+        # Last, because it renders at once.
+        live = enabled and self._console.is_terminal
+        self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4) if live else None
+
+    def __enter__(self) -> "Progress":
+        self._started = self._stage_started = self._clock()
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stage, self._episodes = "", 0
+        if self._live:
+            self._live.stop()
+
+    def stage(self, name: str) -> None:
+        """A stage of the step begins; an episode bar of the stage before goes away."""
+        self._stage, self._stage_started = STAGES.get(name, name), self._clock()
+        self._episodes = 0
+        self._line(f"{self._step_text()}  {self._stage}")
+
+    def episodes(self, total: int) -> None:
+        """``total`` episodes have been queued: start a bar for them."""
+        self._episodes, self._episodes_done, self._successes = total, 0, 0
+
+    def episode_done(self, summary: EpisodeSummary) -> None:
+        """One of the queued episodes ended."""
+        self._episodes_done += 1
+        self._successes += summary.success
+        if self._clock() - self._last_line >= QUIET_SECONDS:
+            self._line(f"{self._step_text()}  {self._stage}: {self._episodes_text()}")
+
+    def step_done(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Training step ``step`` (from 1) is complete."""
+        self._step, self._steps_here, self._step_ended = step, self._steps_here + 1, self._clock()
+        self._last_metrics = dict(self._last_metrics) | dict(metrics)
+
+    def _line(self, text: str) -> None:
+        if self._enabled and not self._live:
+            self._console.print(text, soft_wrap=True)
+            self._last_line = self._clock()
+
+    def _step_text(self) -> str:
+        left = self._seconds_left()
+        rest = "" if left is None else f" ({_duration(left)} left)"
+        return f"step {min(self._step + 1, self.total_steps)}/{self.total_steps}{rest}"
+
+    def _episodes_text(self) -> str:
+        done = self._episodes_done
+        rate = f", success {self._successes / done:.0%}" if done else ""
+        return f"{done}/{self._episodes} episodes{rate}"
+
+    def _seconds_left(self) -> float | None:
+        """Time for the remaining steps at this run's own pace; None before its first step and after its last."""
+        if not self._steps_here or self._step >= self.total_steps:
+            return None
+        pace = (self._step_ended - self._started) / self._steps_here
+        return max(0.0, pace * (self.total_steps - self._step) - (self._clock() - self._step_ended))
+
+    def _render(self) -> RenderableType:
+        """The display: a row for training, and one for the stage while there is one."""
+        left = self._seconds_left()
+        rows = Table.grid(padding=(0, 2), expand=True)
+        rows.add_column(width=13, no_wrap=True)
+        rows.add_column(ratio=1)
+        rows.add_column(no_wrap=True, justify="right")
+        rows.add_column(width=24, no_wrap=True)
+        rows.add_row(
+            Text("  training", style="bold"),
+            ProgressBar(self.total_steps, self._step, complete_style="cyan", finished_style="green"),
+            f"{self._step}/{self.total_steps} steps",
+            Text("" if left is None else f"{_duration(left)} left", style="dim"),
+        )
+        if self._stage:
+            self._spinner.update(text=Text(self._stage))
+            elapsed = Text(_duration(self._clock() - self._stage_started), style="dim")
+            if self._episodes:
+                bar: RenderableType = ProgressBar(self._episodes, self._episodes_done, complete_style="magenta")
+                done = self._episodes_done
+                rate = Text(f"success {self._successes / done:.0%}  " if done else "", style="green") + elapsed
+                rows.add_row(self._spinner, bar, f"{done}/{self._episodes} episodes", rate)
+            else:
+                rows.add_row(self._spinner, "", "", elapsed)
+        return Group(rows, self._last_step()) if self._last_metrics else rows
+
+    def _last_step(self) -> Text:
+        parts = [
+            f"{label} {self._last_metrics[name]:.1%}"
+            for name, label in (("rollout/success_rate", "success"), ("val/success_rate", "validation"))
+            if name in self._last_metrics
+        ]
+        return Text("  last step    " + "  ·  ".join(parts), style="dim", no_wrap=True, overflow="ellipsis")
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as 0:42, 12:05 or 3:07:12."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

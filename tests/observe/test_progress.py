@@ -1,0 +1,90 @@
+"""The display on a terminal and the plain lines elsewhere."""
+
+import io
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from siirl.observe.progress import Progress
+from tests.observe.episodes import summary
+
+
+class Clock:
+    """Time that the test moves."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def plain(clock: Clock, enabled: bool = True) -> tuple[Progress, io.StringIO]:
+    file = io.StringIO()
+    return Progress(4, enabled, Console(file=file, force_terminal=False), clock), file
+
+
+def test_without_a_terminal_lines_are_plain_and_rare() -> None:
+    clock = Clock()
+    progress, file = plain(clock)
+    with progress:
+        progress.stage("rollout")
+        progress.episodes(25)
+        for i in range(25):
+            clock.now += 1
+            progress.episode_done(summary(i % 2 == 0))
+        progress.stage("update")
+        clock.now += 5
+        progress.step_done(1, {"rollout/success_rate": 0.5})
+        progress.stage("rollout")
+    assert file.getvalue().splitlines() == [
+        "step 1/4  rolling out",
+        "step 1/4  rolling out: 10/25 episodes, success 50%",
+        "step 1/4  rolling out: 20/25 episodes, success 50%",
+        "step 1/4  updating",
+        "step 2/4 (1:30 left)  rolling out",
+    ]
+
+
+def test_disabled_prints_nothing() -> None:
+    clock = Clock()
+    progress, file = plain(clock, enabled=False)
+    with progress:
+        progress.stage("rollout")
+        progress.episodes(2)
+        clock.now += 60
+        progress.episode_done(summary(True))
+    assert file.getvalue() == ""
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_display_fits_the_terminal(width: int) -> None:
+    clock, file = Clock(), io.StringIO()
+    console = Console(file=file, force_terminal=True, width=width)
+    with Progress(1000, True, console, clock) as progress:
+        for step in range(998, 1001):
+            progress.stage("rollout")
+            progress.episodes(512)
+            for _ in range(511):
+                clock.now += 60
+                progress.episode_done(summary(True))
+            progress._live.refresh()
+            progress.step_done(step, {"rollout/success_rate": 1.0, "val/success_rate": 1.0})
+    shown = Text.from_ansi(file.getvalue()).plain
+    assert "rolling out" in shown
+    assert "511/512 episodes" in shown
+    assert "success 100%" in shown
+    assert "8:31:00 left" in shown
+    assert "1000/1000 steps" in shown
+    assert max(cell_len(line) for line in shown.splitlines()) <= width
+
+
+def test_time_left_after_a_resume_counts_only_this_runs_steps() -> None:
+    clock = Clock()
+    progress, file = plain(clock)
+    with progress:
+        clock.now = 30
+        progress.step_done(3, {})
+        progress.stage("rollout")
+    assert file.getvalue() == "step 4/4 (0:30 left)  rolling out\n"
