@@ -108,7 +108,7 @@ class Trainer(Generic[E]):
         return self._metrics(steps)
 
     def save(self, folder: Path) -> None:
-        """Write model, optimizer and counters into ``folder`` (collective). Raises OSError when the disk is full."""
+        """Write model, optimizer and counters into ``folder`` (collective). Raises CheckpointFailed when the disk is full."""
         save_tensors(folder, self._state())
 
     def load(self, folder: Path) -> None:

@@ -13,6 +13,11 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
+
+from siirl.training.checkpoint import DISK_ERRORS, CheckpointFailed
 
 _METADATA = "torch.distributed.checkpoint.metadata"
 INDEX_TYPES = {
@@ -36,16 +41,17 @@ def save_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write every rank's shards into ``folder`` (collective when there is a process group).
 
     Raises:
-        OSError: a file could not be written on some rank (disk full, no permission, …).
+        CheckpointFailed: on some rank the disk is full or fails.
     """
     try:
         with _quiet():
-            dcp.save(dict(tensors), checkpoint_id=folder, no_dist=not dist.is_initialized())
+            dcp.save(dict(tensors), storage_writer=_Writer(folder), no_dist=not dist.is_initialized())
     except CheckpointException as error:
         causes = {rank: cause for rank, (cause, _) in error.failures.items()}
-        if not all(isinstance(cause, OSError) for cause in causes.values()):
+        if not all(isinstance(cause, OSError) and cause.errno in DISK_ERRORS for cause in causes.values()):
             raise
-        raise OSError("; ".join(f"rank {rank}: {cause}" for rank, cause in causes.items())) from error
+        shown = "; ".join(f"rank {rank}: {cause}" for rank, cause in causes.items())
+        raise CheckpointFailed(f"the weights could not be written to {folder}: {shown}; free disk space") from error
 
 
 def load_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -78,6 +84,18 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield
+
+
+class _Writer(dcp.FileSystemWriter):
+    """The usual writer, but a full disk stays an OSError: `torch.save` covers it with a RuntimeError of its own."""
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        try:
+            return super().write_data(plan, planner)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
 
 
 class _Unpickler(pickle.Unpickler):
