@@ -169,7 +169,11 @@ def check_placement(config: Config) -> Iterator[str]:
         for key in (*offloads, f"{EMBODIED}.embedding_model_offload"):
             if get_value(config, key):
                 yield refuse(config, key, f"false with {gpus}: there is no accelerator to offload from", f"{key}=false")
-    elif trainer.deterministic:
+    elif trainer.nnodes * trainer.n_gpus_per_node == 1 and get_value(config, f"{ACTOR}.fsdp_config.param_offload"):
+        key = f"{ACTOR}.fsdp_config.param_offload"
+        allowed = "false on a single accelerator, where the rollout acts with the very same parameters"
+        yield refuse(config, key, allowed, f"{key}=false")
+    if trainer.n_gpus_per_node > 0 and trainer.deterministic:
         key = "trainer.deterministic"
         allowed = f"false with {gpus}: bit-reproducibility is only kept on the CPU"
         yield refuse(config, key, allowed, f"{key}=false or trainer.n_gpus_per_node=0")

@@ -184,10 +184,10 @@ def _scalar(key: Key, given: Any) -> Any:
 
 def _fix(key: Key, given: Any) -> str:
     """What to write instead of ``given``."""
-    if key.choices and isinstance(given, str) and (hint := did_you_mean(given, list(map(show, key.choices)))):
-        return hint.strip()
     if key.is_list and not isinstance(given, list):
         return f"write a list, e.g. {key.name}=[{show(given)}]"
+    if key.choices and isinstance(given, str) and (hint := did_you_mean(given, list(map(show, key.choices)))):
+        return hint.strip()
     if key.default in ("", [], None):
         return f"give such a value for {key.name}" + (f", or {key.name}=null" if key.optional else "")
     return f"give such a value, e.g. {key.name}={show(key.default)} (the default)"

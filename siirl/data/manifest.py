@@ -6,6 +6,7 @@ Columns: suite, task_id, trial_id, prompt_id, instruction, split (``train`` or `
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Protocol
 
@@ -140,11 +141,14 @@ def _columns(table: pa.Table) -> str:
 
 
 def _difference(found: pa.Table, wanted: pa.Table) -> str:
-    """Both manifests side by side: how many rows, and, of each column that differs, its values."""
+    """Both manifests side by side: the number of rows, columns that hold other values, and the first row that differs."""
     lines = [f"  rows: {found.num_rows} in the file, {wanted.num_rows} from the config"]
     for name in SCHEMA.names:
-        if not found[name].equals(wanted[name]):
+        if set(found[name].to_pylist()) != set(wanted[name].to_pylist()):
             lines.append(f"  {name}: {_values(found, name)} in the file, {_values(wanted, name)} from the config")
+    pairs = enumerate(zip_longest(found.to_pylist(), wanted.to_pylist()))
+    row, (theirs, ours) = next((row, pair) for row, pair in pairs if pair[0] != pair[1])
+    lines.append(f"  first difference, row {row}: {theirs} in the file, {ours} from the config")
     return "\n".join(lines)
 
 

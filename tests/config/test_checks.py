@@ -1,0 +1,185 @@
+"""Impossible combinations: each is refused with the key, the value, what is allowed and the fix; its neighbours pass."""
+
+from pathlib import Path
+
+import pytest
+
+from siirl.config.checks import check_config
+from siirl.config.keys import KEYS, set_value
+from siirl.config.load import load_config
+from siirl.config.schema import Config
+from tests.config.folders import policy_folder
+
+REF = "actor_rollout_ref"
+ENV = f"{REF}.embodied.env"
+SAMPLING = "algorithm.embodied_sampling"
+FSDP = f"{REF}.actor.fsdp_config"
+RESUME = "trainer.resume_from_path"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    config = Config()
+    config.actor_rollout_ref.model.path = str(policy_folder(tmp_path))
+    assert check_config(config) == []
+    return config
+
+
+IMPOSSIBLE = [
+    # the values given, the key to blame, a part of the line
+    ({f"{SAMPLING}.accuracy_lower_bound": 0.95}, f"{SAMPLING}.accuracy_lower_bound=0.95", "accuracy_upper_bound=0.9"),
+    (
+        {f"{SAMPLING}.accuracy_lower_bound": 0.01, f"{SAMPLING}.accuracy_upper_bound": 0.1},
+        f"{SAMPLING}.accuracy_lower_bound=0.01",
+        "k/8",
+    ),
+    ({f"{REF}.rollout.n": 1}, f"{SAMPLING}.accuracy_lower_bound=0.1", "k/1"),
+    ({f"{SAMPLING}.filter_truncated": True}, f"{SAMPLING}.filter_truncated=true", "accuracy_upper_bound=1.0"),
+    ({"algorithm.gamma": 0.99}, "algorithm.gamma=0.99", "algorithm.gamma=1.0"),
+    ({"algorithm.lam": 0.95}, "algorithm.lam=0.95", "algorithm.adv_estimator=grpo"),
+    ({"critic.use_critic_model": True}, "critic.use_critic_model=true", "no estimator of this version"),
+    (
+        {f"{SAMPLING}.filter_accuracy": False, "algorithm.filter_groups.max_num_gen_batches": 3},
+        "algorithm.filter_groups.max_num_gen_batches=3",
+        "filter_accuracy=true",
+    ),
+    (
+        {f"{SAMPLING}.filter_accuracy": False, f"{SAMPLING}.oversample_factor": 1.5},
+        f"{SAMPLING}.oversample_factor=1.5",
+        "nothing is dropped",
+    ),
+    ({f"{REF}.rollout.do_sample": False}, f"{REF}.rollout.n=8", f"{REF}.rollout.do_sample=true"),
+    ({f"{REF}.rollout.val_kwargs.n": 2}, f"{REF}.rollout.val_kwargs.n=2", "val_kwargs.do_sample=true"),
+    ({"data.train_batch_size": 3}, f"{REF}.actor.ppo_mini_batch_size=4", "data.train_batch_size=3"),
+    (
+        {"trainer.total_training_steps": 10, f"{REF}.actor.optim.lr_warmup_steps": 160},
+        f"{REF}.actor.optim.lr_warmup_steps=160",
+        "below 160",
+    ),
+    ({"data.val_files": "data/train.parquet"}, "data.val_files=data/train.parquet", "different names"),
+    ({f"{REF}.actor.optim.betas": [0.9]}, f"{REF}.actor.optim.betas=[0.9]", "[0.9,0.999]"),
+    ({f"{REF}.actor.optim.betas": [0.9, 1.0]}, f"{REF}.actor.optim.betas=[0.9,1.0]", "< 1"),
+    ({f"{REF}.embodied.action_chunks_len": 20}, "data.max_response_length=128", "at least 140"),
+    ({f"{ENV}.max_steps": 7}, f"{REF}.embodied.action_chunks_len=8", "at most the episode's 7 steps"),
+    ({f"{ENV}.max_steps": 513}, f"{REF}.rollout.response_length=512", f"{REF}.rollout.response_length=513"),
+    ({f"{ENV}.num_holdout_trials": 50}, f"{ENV}.num_holdout_trials=50", "num_trials_per_task=50"),
+    ({f"{ENV}.task_ids": []}, f"{ENV}.task_ids=[]", "null"),
+    ({f"{ENV}.task_ids": [1, 1]}, f"{ENV}.task_ids=[1,1]", "once"),
+    ({f"{REF}.rollout.pipeline_stage_num": 3}, f"{REF}.rollout.pipeline_stage_num=3", f"{ENV}.num_envs=2"),
+    ({f"{FSDP}.param_offload": True}, f"{FSDP}.param_offload=true", "trainer.n_gpus_per_node=0"),
+    ({f"{FSDP}.grad_offload": True}, f"{FSDP}.grad_offload=true", "no accelerator"),
+    ({f"{FSDP}.optimizer_offload": True}, f"{FSDP}.optimizer_offload=true", "no accelerator"),
+    ({f"{REF}.embodied.embedding_model_offload": True}, f"{REF}.embodied.embedding_model_offload=true", "=false"),
+    ({f"{FSDP}.param_offload": True, "trainer.n_gpus_per_node": 1}, f"{FSDP}.param_offload=true", "same parameters"),
+    ({"trainer.deterministic": True, "trainer.n_gpus_per_node": 1}, "trainer.deterministic=true", "n_gpus_per_node=0"),
+    ({"trainer.backend": "inline", "trainer.nnodes": 2}, "trainer.nnodes=2", "trainer.backend=ray"),
+    ({"trainer.backend": "inline", "trainer.n_gpus_per_node": 2}, "trainer.n_gpus_per_node=2", "at most 1"),
+    ({"trainer.save_freq": 0}, "trainer.save_freq=0", "trainer.save_freq=-1"),
+    ({"trainer.test_freq": 0}, "trainer.test_freq=0", "trainer.test_freq=-1"),
+    ({"trainer.logger": ["console", "console"]}, "trainer.logger=[console,console]", "trainer.logger=[console]"),
+    ({RESUME: "ckpts"}, f"{RESUME}=ckpts", "trainer.resume_mode=resume_path"),
+    ({"trainer.resume_mode": "resume_path"}, f"{RESUME}=null", "global_step_N"),
+    ({"trainer.resume_mode": "resume_path", RESUME: "no/such"}, f"{RESUME}=no/such", "existing"),
+    ({f"{REF}.model.path": ""}, f"{REF}.model.path=", "model=start_policy"),
+    ({f"{REF}.model.path": "/no/such/folder"}, f"{REF}.model.path=/no/such/folder", "no such folder"),
+    ({f"{REF}.model.path": "~/model"}, f"{REF}.model.path=~/model", "$HOME/model"),
+    (
+        {f"{REF}.model.path": "Sylvest/OpenVLA-AC-PD-1traj-libero-long"},
+        f"{REF}.model.path=Sylvest/OpenVLA-AC-PD-1traj-libero-long",
+        "huggingface-cli download Sylvest/OpenVLA-AC-PD-1traj-libero-long --local-dir models/OpenVLA-AC-PD-1traj-libero-long",
+    ),
+    (
+        {f"{REF}.embodied.video_encoder": "vjepa2"},
+        f"{REF}.embodied.video_embedding_model_path=null",
+        "video_encoder=pixels",
+    ),
+    (
+        {f"{REF}.embodied.video_encoder": "pixels", f"{REF}.embodied.video_embedding_model_path": "x.pt"},
+        f"{REF}.embodied.video_embedding_model_path=x.pt",
+        "video_encoder=vjepa2",
+    ),
+    (
+        {f"{REF}.embodied.video_embedding_model_path": "no/such.pt"},
+        f"{REF}.embodied.video_embedding_model_path=no/such.pt",
+        "huggingface-cli download",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "blamed", "part"), IMPOSSIBLE, ids=[blamed for _, blamed, _ in IMPOSSIBLE])
+def test_impossible(config: Config, values: dict, blamed: str, part: str) -> None:
+    for key, value in values.items():
+        set_value(config, key, value)
+    (line,) = check_config(config)
+    assert line.startswith(f"{blamed}: allowed: ")
+    assert part in line
+    assert any(key in line.partition(" Fix: ")[2] for key in [*KEYS, "name", "give", "download", "widen", "use"])
+
+
+POSSIBLE = [
+    {f"{SAMPLING}.accuracy_lower_bound": 0.5, f"{SAMPLING}.accuracy_upper_bound": 0.5},
+    {f"{REF}.rollout.n": 1, f"{SAMPLING}.filter_accuracy": False},
+    {f"{REF}.rollout.n": 1, f"{SAMPLING}.filter_accuracy": False, f"{REF}.rollout.do_sample": False},
+    {f"{SAMPLING}.filter_truncated": True, f"{SAMPLING}.accuracy_upper_bound": 1.0},
+    {f"{SAMPLING}.filter_truncated": True, f"{ENV}.env_type": "another"},
+    {f"{SAMPLING}.oversample_factor": 2.0, "algorithm.filter_groups.max_num_gen_batches": 4},
+    {f"{SAMPLING}.filter_accuracy": False, f"{SAMPLING}.accuracy_lower_bound": 0.3},
+    {f"{REF}.rollout.val_kwargs.n": 2, f"{REF}.rollout.val_kwargs.do_sample": True},
+    {"data.train_batch_size": 4},
+    {"trainer.total_training_steps": 10, f"{REF}.actor.optim.lr_warmup_steps": 159},
+    {f"{REF}.actor.optim.lr_warmup_steps": 1000},
+    {f"{ENV}.max_steps": 8},
+    {f"{ENV}.max_steps": 512},
+    {f"{ENV}.num_holdout_trials": 49},
+    {f"{FSDP}.param_offload": True, "trainer.n_gpus_per_node": 2},
+    {f"{FSDP}.optimizer_offload": True, "trainer.n_gpus_per_node": 1},
+    {"trainer.backend": "inline", "trainer.n_gpus_per_node": 1},
+    {"trainer.deterministic": True},
+    {"trainer.logger": []},
+    {"trainer.save_freq": -1, "trainer.test_freq": -1},
+    {f"{REF}.model.path": "", "dry_run": True},
+    {f"{REF}.model.path": "", f"{REF}.embodied.video_encoder": "vjepa2", "dry_run": True},
+]
+
+
+@pytest.mark.parametrize("values", POSSIBLE, ids=str)
+def test_possible(config: Config, values: dict) -> None:
+    for key, value in values.items():
+        set_value(config, key, value)
+    assert check_config(config) == []
+
+
+def test_resuming_from_a_folder_that_exists(config: Config, tmp_path: Path) -> None:
+    config.trainer.resume_mode, config.trainer.resume_from_path = "resume_path", str(tmp_path)
+    assert check_config(config) == []
+
+
+def test_a_policy_path_must_be_the_folder_with_the_config(config: Config, tmp_path: Path) -> None:
+    folder = policy_folder(tmp_path)
+    config.actor_rollout_ref.model.path = str(folder / "config.json")
+    (line,) = check_config(config)
+    assert "rather than a file" in line
+    (folder / "config.json").unlink()
+    config.actor_rollout_ref.model.path = str(folder)
+    (line,) = check_config(config)
+    assert "no config.json" in line
+    config.dry_run = True
+    assert check_config(config) == []
+
+
+def test_a_dry_run_refuses_given_paths_that_do_not_exist(config: Config) -> None:
+    config.dry_run = True
+    config.actor_rollout_ref.model.path = "/no/such"
+    config.actor_rollout_ref.embodied.video_embedding_model_path = "/no/such.pt"
+    assert len(check_config(config)) == 2
+
+
+def test_all_combinations_are_reported_together(config: Config, tmp_path: Path) -> None:
+    config.algorithm.gamma, config.trainer.save_freq, config.trainer.deterministic = 0.5, 0, True
+    config.trainer.n_gpus_per_node = 1
+    assert len(check_config(config)) == 3
+    path = f"{REF}.model.path={policy_folder(tmp_path)}"
+    with pytest.raises(ValueError, match=r"the config has 2 problems") as caught:
+        load_config("quickstart", [path, "algorithm.gamma=0.5", "trainer.seed=-1"])
+    assert "algorithm.gamma=0.5" in str(caught.value)
+    assert "trainer.seed=-1" in str(caught.value)

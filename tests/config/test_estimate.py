@@ -1,0 +1,94 @@
+"""The memory estimate counts what is there, without loading it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from siirl.config.estimate import GIB, activations, estimate_rows, memory_estimate, read_shapes
+from siirl.config.schema import Config
+
+LLAMA_BLOCK = {"q": [4096, 4096], "k": [4096, 4096], "v": [4096, 4096], "o": [4096, 4096]} | {
+    "gate": [11008, 4096],
+    "up": [11008, 4096],
+    "down": [4096, 11008],
+}
+LLAMA_7B = {f"model.layers.{i}.{name}.weight": shape for i in range(32) for name, shape in LLAMA_BLOCK.items()}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    save_file({"layers.0.w": torch.zeros(8, 4), "head": torch.zeros(5)}, tmp_path / "model-1.safetensors")
+    save_file({"layers.1.w": torch.zeros(8, 4)}, tmp_path / "model-2.safetensors")
+    config = Config()
+    config.actor_rollout_ref.model.path = str(tmp_path)
+    return config
+
+
+def bytes_of(config: Config) -> dict[str, float]:
+    return {row.name: row.gib * GIB for row in estimate_rows(config)}
+
+
+def test_weights_gradients_and_moments_of_every_shard(config: Config) -> None:
+    parameters = 8 * 4 + 5 + 8 * 4
+    sizes = bytes_of(config)
+    assert sizes["policy weights, float32"] == 4 * parameters
+    assert sizes["gradients, float32"] == 4 * parameters
+    assert sizes["AdamW's two moments, float32"] == 8 * parameters
+
+
+def test_several_ranks_share_the_weights(config: Config) -> None:
+    config.trainer.nnodes, config.trainer.n_gpus_per_node = 2, 4
+    sizes = bytes_of(config)
+    assert sizes["1/8 of policy weights, float32"] == 4 * 69 / 8
+    assert sizes["whole weights for acting, float32"] == 4 * 69
+
+
+def test_activations_follow_the_published_count() -> None:
+    per_token_and_unit = activations(LLAMA_7B, 1, checkpointing=False) / 32 / 4096
+    assert 34 < per_token_and_unit < 40
+    assert activations(LLAMA_7B, 1, checkpointing=True) < activations(LLAMA_7B, 1, checkpointing=False) / 10
+    assert activations({"embedding": [32000, 4096]}, 100, checkpointing=True) == 0
+
+
+def test_trajectories_and_simulators(config: Config) -> None:
+    env = config.actor_rollout_ref.embodied.env
+    env.max_steps, env.image_size, env.num_envs = 80, 128, 3
+    sizes = bytes_of(config)
+    assert sizes["trajectories, at most 512 episodes"] == 512 * 11 * 128 * 128 * 3
+    assert sizes["3 simulators"] == pytest.approx(3 * 1.9 * GIB)
+    env.max_texture_size = 512
+    assert bytes_of(config)["3 simulators"] == pytest.approx(3 * 1.05 * GIB)
+
+
+def test_only_the_encoder_of_a_video_checkpoint_counts(config: Config, tmp_path: Path) -> None:
+    file = tmp_path / "video.pt"
+    torch.save({"encoder": {"w": torch.zeros(10, 10)}, "predictor": {"w": torch.zeros(99, 99)}}, file)
+    config.actor_rollout_ref.embodied.video_embedding_model_path = str(file)
+    assert bytes_of(config)["video encoder, float32"] == 400
+    config.algorithm.reward = "sparse"
+    assert "video encoder, float32" not in bytes_of(config)
+
+
+def test_text_says_that_it_is_an_estimate_and_what_is_missing(config: Config, tmp_path: Path) -> None:
+    assert "estimate" in memory_estimate(config).splitlines()[0]
+    assert "not counted" not in memory_estimate(config)
+    config.actor_rollout_ref.model.path = str(tmp_path / "elsewhere")
+    assert "the policy is not counted" in memory_estimate(config)
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", b"\xff" * 64, (5).to_bytes(8, "little") + b"[1,2]"])
+def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.safetensors is not a safetensors file"):
+        read_shapes(file)
+
+
+def test_shapes_come_from_the_header(tmp_path: Path) -> None:
+    header = json.dumps({"__metadata__": {"a": "b"}, "x": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}})
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    assert read_shapes(file) == {"x": [2, 3]}

@@ -1,0 +1,70 @@
+"""The shipped YAML files, and the documented launch command."""
+
+from pathlib import Path
+
+import pytest
+
+from siirl.config.keys import KEYS, get_value
+from siirl.config.load import config_to_dict, load_config, shipped_folder
+from siirl.config.schema import Config
+from tests.config.folders import path_override, policy_folder
+
+DOCUMENTED = (Path(__file__).parents[1] / "golden" / "documented_srpo_command.txt").read_text().splitlines()
+CONFIGS = sorted(file.stem for file in shipped_folder("configs").glob("*.yaml"))
+PIECES = sorted(file.relative_to(shipped_folder("configs")) for file in shipped_folder("configs").glob("*/*.yaml"))
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    """The overrides of the documented command, with its exported values; both models are stand-ins."""
+    video = tmp_path / "vitg-384.pt"
+    video.touch()
+    names = {"model": policy_folder(tmp_path), "vjepa2": video}
+    return [line.format(**names) if "{" in line else line for line in DOCUMENTED]
+
+
+def test_the_three_entry_points_are_shipped() -> None:
+    assert {"embodied_srpo_trainer", "embodied_grpo_trainer", "quickstart"} <= set(CONFIGS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_shipped_file_composes_and_can_run(name: str, tmp_path: Path) -> None:
+    config = load_config(name, [path_override(tmp_path)])
+    assert isinstance(config, Config)
+
+
+@pytest.mark.parametrize("piece", PIECES, ids=str)
+def test_every_shipped_piece_can_be_selected(piece: Path, tmp_path: Path) -> None:
+    load_config("embodied_srpo_trainer", [f"{piece.parent}={piece.stem}", path_override(tmp_path), "dry_run=true"])
+
+
+def test_the_reward_tells_srpo_and_grpo_apart(tmp_path: Path) -> None:
+    srpo = load_config("embodied_srpo_trainer", [path_override(tmp_path)])
+    grpo = load_config("embodied_grpo_trainer", [path_override(tmp_path)])
+    different = {name for name in KEYS if get_value(srpo, name) != get_value(grpo, name)}
+    assert different == {"algorithm.reward", "trainer.experiment_name"}
+
+
+@pytest.mark.parametrize("dry_run", ["true", "false"])
+def test_the_documented_command_is_accepted_with_its_values(command: list[str], dry_run: str) -> None:
+    config = load_config("embodied_srpo_trainer", [*command, f"dry_run={dry_run}"])
+    assert len(command) == 65
+    assert config.data.train_batch_size == 64
+    assert config.actor_rollout_ref.actor.optim.lr == 5e-6
+    assert config.actor_rollout_ref.rollout.temperature == 1.6
+    assert config.actor_rollout_ref.embodied.unnorm_key == "libero_long"
+    assert config.actor_rollout_ref.embodied.env.num_envs == 16
+    assert config.trainer.logger == ["console", "tensorboard"]
+    assert config.trainer.n_gpus_per_node == 8
+
+
+def test_the_documented_command_gets_the_documented_defaults(command: list[str], tmp_path: Path) -> None:
+    """What embodied_srpo_trainer sets for the small policy must not reach a published policy."""
+    (tmp_path / "bare.yaml").write_text("data: {}")
+    bare = load_config("bare", command, tmp_path)
+    assert config_to_dict(load_config("embodied_srpo_trainer", command)) == config_to_dict(bare)
+
+
+def test_later_values_of_the_documented_command_win(command: list[str]) -> None:
+    config = load_config("embodied_srpo_trainer", [*command, "trainer.nnodes=2", "trainer.logger=['console']"])
+    assert (config.trainer.nnodes, config.trainer.logger) == (2, ["console"])
