@@ -100,10 +100,12 @@ def _from_folder(folder: Path, img_size: int, num_frames: int) -> nn.Module:
 
 def _read_published(path: Path) -> dict[str, Tensor]:
     """The tensors under "encoder", without the prefix."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: not a PyTorch checkpoint (a zip archive), or cut short; download it again")
     try:
         # Mapped, not read: the published files also hold a second encoder, the predictor and the optimizer.
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
         raise ValueError(f"{path}: not a PyTorch checkpoint of plain tensors: {error}") from error
     encoder = checkpoint.get("encoder") if isinstance(checkpoint, dict) else None
     if not isinstance(encoder, dict):

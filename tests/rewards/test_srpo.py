@@ -38,7 +38,7 @@ def test_equals_the_published_implementation(batch: dict) -> None:
 
 
 @given(batches())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_success_is_one_and_failure_below_0_6(batch: tuple) -> None:
     embeddings, success, task = batch
     reward = srpo_reward(embeddings, success, task)
@@ -50,7 +50,7 @@ def test_success_is_one_and_failure_below_0_6(batch: tuple) -> None:
 
 
 @given(batches(), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_order_of_the_batch_does_not_matter(batch: tuple, random) -> None:
     order = list(range(len(batch[0])))
     random.shuffle(order)
@@ -59,7 +59,7 @@ def test_order_of_the_batch_does_not_matter(batch: tuple, random) -> None:
 
 
 @given(batches())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_tasks_do_not_influence_each_other(batch: tuple) -> None:
     whole = srpo_reward(*batch)
     for label in np.unique(batch[2]):
