@@ -15,7 +15,7 @@ from siirl.dag.compile import Plan, compile_plan
 from siirl.dag.executor import Executor
 from siirl.dag.pipelines import build_graph
 from siirl.dag.run import Outcome, train
-from siirl.dag.session import Session
+from siirl.dag.session import Session, total_steps
 from siirl.data.manifest import Prompt, ensure_manifests
 from siirl.envs.base import ENVS
 from siirl.observe.progress import Progress
@@ -56,7 +56,7 @@ def run(config: Config, plan: Plan, prompts: tuple[list[Prompt], list[Prompt]]) 
     (run_folder / "config.yaml").write_text(config_to_yaml(config))
     workers = launch(config, plan)
     try:
-        with Progress() as progress:
+        with Progress(total_steps(config, len(prompts[0])), enabled="console" in config.trainer.logger) as progress:
             session = Session(config, workers, prompts, progress)
             executor = Executor(plan, config, workers, progress.episode_done)
             try:
