@@ -66,9 +66,13 @@ def stack_observations(images: np.ndarray, states: np.ndarray, instructions: lis
 class Policy(Protocol):
     """A VLA policy. `act` and `evaluate` give the same log-probs for the same weights, in any batch and padding."""
 
-    model: torch.nn.Module
     action_dim: int
     chunk_len: int
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """What is trained, synchronised and checkpointed; its parameters are float32."""
+        ...
 
     def prepare(self, obs: EnvObs) -> PolicyInputs:
         """Turn raw observations into model inputs on the device. The same function serves rollout and update."""

@@ -46,7 +46,9 @@ class OpenVLAOFT:
         statistics = find_statistics(checkpoint.statistics, embodied.unnorm_key)
         self.codec = ActionCodec(Bounds.from_statistics(statistics["action"]), model.num_bins)
         self.use_proprio = bool(checkpoint.config.get("use_proprio", False))
-        self.proprio_bounds = Bounds.from_statistics(statistics["proprio"]) if self.use_proprio else None
+        self.proprio_bounds = (
+            _proprio_bounds(statistics, checkpoint.config["proprio_dim"]) if self.use_proprio else None
+        )
         self.prompts = Prompts(checkpoint)
 
     @classmethod
@@ -190,6 +192,16 @@ def draw(log_probs: Tensor, seeds: Sequence[int]) -> Tensor:
     cumulative = log_probs.double().exp().cumsum(dim=-1)
     uniform = torch.stack(rows).to(log_probs.device)[..., None]
     return torch.searchsorted(cumulative, uniform * cumulative[..., -1:], right=True)[..., 0]
+
+
+def _proprio_bounds(statistics: dict[str, Any], proprio_dim: int) -> Bounds:
+    dims = len(statistics.get("proprio", {}).get("q01", []))
+    if dims != proprio_dim:
+        raise ValueError(
+            f"the checkpoint's config.json says use_proprio with proprio_dim {proprio_dim}, but its dataset statistics describe "
+            f"{dims} proprioceptive values; add them under 'proprio' (q01, q99) or set use_proprio to false."
+        )
+    return Bounds.from_statistics(statistics["proprio"])
 
 
 def _action_shape(config: dict[str, Any]) -> tuple[int, int]:

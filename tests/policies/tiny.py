@@ -15,7 +15,9 @@ INSTRUCTIONS = (
     "pick up the black bowl between the plate and the ramekin and place it on the plate",
     "pick up the alphabet soup and place it in the basket",
 )
-WORDS = sorted({*" ".join(INSTRUCTIONS).split(), "in", ":", "what", "action", "should", "robot", "to", "?", "out", "take"})
+WORDS = sorted(
+    {*" ".join(INSTRUCTIONS).split(), "in", ":", "what", "action", "should", "robot", "to", "?", "out", "take"}
+)
 STATISTICS: dict[str, Any] = {
     "libero_spatial_no_noops": {
         "action": {

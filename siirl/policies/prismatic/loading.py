@@ -13,6 +13,14 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "preprocessor_config.json")
+CONFIG_KEYS = (
+    "text_config",
+    "image_sizes",
+    "use_fused_vision_backbone",
+    "n_action_bins",
+    "pad_to_multiple_of",
+    "pad_token_id",
+)
 FIX = "Set actor_rollout_ref.model.path to a complete policy folder."
 
 
@@ -34,8 +42,10 @@ class Checkpoint:
 
     @classmethod
     def read(cls, folder: Path) -> "Checkpoint":
-        """Read everything but the weights. Raises ValueError for a missing file."""
+        """Read everything but the weights. Raises ValueError for a missing file or a config of another kind of model."""
         config = json.loads(_existing(folder / "config.json").read_text())
+        if absent := [key for key in CONFIG_KEYS if key not in config]:
+            raise ValueError(f"{folder / 'config.json'} is not an OpenVLA config, it lacks: {', '.join(absent)}. {FIX}")
         if "norm_stats" in config and not (folder / "dataset_statistics.json").exists():
             statistics = config["norm_stats"]
         else:

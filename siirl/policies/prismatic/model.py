@@ -53,7 +53,7 @@ class PrismaticOFT(nn.Module):
 
     def __init__(self, config: dict[str, Any], num_action_tokens: int) -> None:
         super().__init__()
-        text = LlamaConfig(**config["text_config"], attn_implementation="sdpa")
+        text = LlamaConfig(**{**config["text_config"], "attn_implementation": "sdpa"})
         self.num_action_tokens = num_action_tokens
         self.num_bins: int = config["n_action_bins"]
         self.vocab_size = text.vocab_size - config["pad_to_multiple_of"]

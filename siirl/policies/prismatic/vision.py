@@ -26,7 +26,7 @@ class LayerScale(nn.Module):
 def build_featurizer(config: dict[str, Any], index: int) -> VisionTransformer:
     """The ``index``-th backbone: arguments for timm's `VisionTransformer` when ``timm_model_args`` gives them, else a timm id."""
     if "timm_model_args" in config:
-        featurizer = VisionTransformer(num_classes=0, **config["timm_model_args"][index])
+        featurizer: nn.Module = VisionTransformer(num_classes=0, **config["timm_model_args"][index])
     else:
         featurizer = timm.create_model(
             config["timm_model_ids"][index],
@@ -35,6 +35,7 @@ def build_featurizer(config: dict[str, Any], index: int) -> VisionTransformer:
             img_size=config["image_sizes"][index],
             act_layer=config["timm_override_act_layers"][index],
         )
+    assert isinstance(featurizer, VisionTransformer)
     for block in featurizer.blocks:
         for name in ("ls1", "ls2"):
             if isinstance(scale := getattr(block, name), TimmLayerScale):
@@ -78,10 +79,11 @@ class VisionBackbone(nn.Module):
 
 def last_but_one(featurizer: VisionTransformer, pixels: Tensor) -> Tensor:
     """Patch features after the last block but one, without the final norm; the last block is never computed."""
-    (features,) = featurizer.forward_intermediates(
+    features = featurizer.forward_intermediates(
         pixels, [len(featurizer.blocks) - 2], stop_early=True, output_fmt="NLC", intermediates_only=True
     )
-    return features
+    assert isinstance(features, list)
+    return features[0]
 
 
 def _default_normalisation(featurizer: VisionTransformer) -> tuple[list[float], list[float]]:

@@ -1,0 +1,128 @@
+"""Policy folders: what they hold, and what is said about a broken one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from siirl.config.schema import EmbodiedConfig, ModelConfig
+from siirl.policies.base import Sampling
+from siirl.policies.openvla_oft import OpenVLAOFT
+from tests.policies.test_openvla_oft import observe
+from tests.policies.tiny import tiny_policy, tiny_policy_folder
+
+
+def load(folder: Path, **embodied: Any) -> OpenVLAOFT:
+    return OpenVLAOFT.load(ModelConfig(path=str(folder), dtype="fp32"), EmbodiedConfig(**embodied), torch.device("cpu"))
+
+
+def edit(file: Path, **changes: Any) -> None:
+    """Change top-level entries of a JSON file; None removes one."""
+    content = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny_policy_folder(tmp_path)
+
+
+def test_a_saved_policy_loads_back_bit_for_bit(folder: Path, tmp_path: Path) -> None:
+    original, loaded = tiny_policy(), load(folder)
+    for name, tensor in original.model.state_dict().items():
+        assert torch.equal(tensor, loaded.model.state_dict()[name]), name
+    inputs = original.prepare(observe(2))
+    sampling = Sampling(True, 1.0, [1, 2])
+    assert torch.equal(original.act(inputs, sampling).actions, loaded.act(loaded.prepare(observe(2)), sampling).actions)
+    loaded.save(str(tmp_path / "again"))
+    for file in folder.iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
+
+
+def test_shards_and_half_precision_load_like_one_file(folder: Path) -> None:
+    weights = {name: tensor.bfloat16() for name, tensor in load_file(folder / "model.safetensors").items()}
+    (folder / "model.safetensors").unlink()
+    names = sorted(weights)
+    shards = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for shard, part in shards.items():
+        save_file({name: weights[name] for name in part}, folder / shard)
+    index = {"weight_map": {name: shard for shard, part in shards.items() for name in part}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    policy = load(folder)
+    assert all(torch.equal(p, weights[name].float()) for name, p in policy.model.named_parameters())
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"no model-00002-of-00002\.safetensors"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "dataset_statistics.json"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=rf"has no {name}.*actor_rollout_ref\.model\.path"):
+        load(folder)
+
+
+def test_statistics_inside_the_config_do_when_there_is_no_file(folder: Path) -> None:
+    statistics = json.loads((folder / "dataset_statistics.json").read_text())
+    (folder / "dataset_statistics.json").unlink()
+    edit(folder / "config.json", norm_stats=statistics)
+    assert load(folder).codec.bounds.high.tolist() == [0.9, 0.85, 0.75, 0.12, 0.22, 0.33, 1.0]
+
+
+def test_missing_surplus_and_misshaped_parameters_are_named(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["projector.fc9.bias"] = weights.pop("projector.fc1.bias")
+    weights["projector.fc2.bias"] = torch.zeros(5)
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="do not fit") as error:
+        load(folder)
+    for part in (
+        "1 missing: projector.fc1.bias",
+        "1 surplus: projector.fc9.bias",
+        "1 mis-shaped: projector.fc2.bias is [5] instead of [32]",
+    ):
+        assert part in str(error.value)
+
+
+def test_another_kind_of_config_is_refused(folder: Path) -> None:
+    edit(folder / "config.json", text_config=None, n_action_bins=None)
+    with pytest.raises(ValueError, match="not an OpenVLA config, it lacks: text_config, n_action_bins"):
+        load(folder)
+
+
+def test_unknown_unnorm_key_lists_the_known_ones(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"'libero_goal'.*libero_spatial_no_noops.*unnorm_key"):
+        load(folder, unnorm_key="libero_goal")
+
+
+@pytest.mark.parametrize(("key", "given", "fix"), [("action_chunks_len", 5, 8), ("action_token_len", 6, 7)])
+def test_contradicting_action_sizes_say_what_to_set(folder: Path, key: str, given: int, fix: int) -> None:
+    with pytest.raises(ValueError, match=rf"embodied\.{key} is {given}.*Set it to {fix}"):
+        load(folder, **{key: given})
+
+
+def test_proprioception_needs_statistics(folder: Path) -> None:
+    statistics = json.loads((folder / "dataset_statistics.json").read_text())
+    del statistics["libero_spatial_no_noops"]["proprio"]
+    (folder / "dataset_statistics.json").write_text(json.dumps(statistics))
+    with pytest.raises(ValueError, match="use_proprio with proprio_dim 8"):
+        load(folder)
+
+
+def test_pixel_statistics_of_the_preprocessor_are_used_and_kept(folder: Path, tmp_path: Path) -> None:
+    preprocessor = {"means": [[0.25, 0.25, 0.25]], "stds": [[0.5, 0.5, 0.5]]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    policy = load(folder)
+    grey = torch.full((1, 1, 32, 32, 3), 51, dtype=torch.uint8)
+    torch.testing.assert_close(policy.model.vision_backbone.normalise(grey), torch.full((1, 3, 32, 32), -0.1))
+    policy.save(str(tmp_path / "again"))
+    assert json.loads((tmp_path / "again" / "preprocessor_config.json").read_text()) == preprocessor
+
+
+def test_gradient_checkpointing_follows_the_config(folder: Path) -> None:
+    model = ModelConfig(path=str(folder), enable_gradient_checkpointing=True)
+    assert OpenVLAOFT.load(model, EmbodiedConfig(), torch.device("cpu")).model.gradient_checkpointing
+    assert not load(folder).model.gradient_checkpointing
