@@ -1,0 +1,45 @@
+# Sourced by quickstart.sh and test.sh: makes .venv on a bare Debian 12 (or any Linux with Python 3.11 to 3.13 and EGL).
+# usage: siirl_setup EXTRAS   e.g. siirl_setup libero,dev
+
+siirl_find_python() {
+    local candidate
+    for candidate in python3.11 python3.12 python3.13 python3; do
+        if command -v "$candidate" >/dev/null &&
+            "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+siirl_apt() {
+    command -v apt-get >/dev/null || { echo "please install: $*" >&2; return 1; }
+    local sudo=""
+    [ "$(id -u)" = 0 ] || sudo="sudo"
+    $sudo apt-get update -q
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -yq --no-install-recommends "$@"
+}
+
+siirl_setup() {
+    local extras=$1 python stamp
+    python=$(siirl_find_python) || { siirl_apt python3 python3-venv && python=$(siirl_find_python); } || {
+        echo "siirl needs Python 3.11, 3.12 or 3.13 with venv" >&2
+        return 1
+    }
+    # robosuite's dependencies compile nothing, but EGL and Mesa's software renderer must be there to draw
+    if ! ldconfig -p | grep -q 'libEGL\.so\.1' || ! ldconfig -p | grep -q 'libGL\.so\.1'; then
+        siirl_apt libegl1 libgl1 libgl1-mesa-dri libglib2.0-0
+    fi
+    [ -x .venv/bin/python ] || "$python" -m venv .venv
+    stamp=.venv/siirl-$(cat setup.py pyproject.toml scripts/setup.sh | sha256sum | cut -c1-16)-$extras
+    if [ ! -e "$stamp" ]; then
+        echo "installing siirl[$extras] into .venv"
+        # without an NVIDIA GPU, the CPU build of PyTorch saves gigabytes where the package index offers one
+        .venv/bin/python -m pip install -q --disable-pip-version-check "torch==2.13.0"
+        .venv/bin/python -m pip install -q --disable-pip-version-check -e ".[$extras]"
+        .venv/bin/python -m pip check
+        touch "$stamp"
+    fi
+    export MUJOCO_GL=${MUJOCO_GL:-egl}
+}
