@@ -1,0 +1,119 @@
+"""What stops a run before it starts, beyond the config alone: names, tasks, lengths and the policy folder."""
+
+from pathlib import Path
+
+import pytest
+
+from siirl.client.preflight import preflight
+from siirl.config.keys import set_value
+from siirl.config.load import ConfigError, parse_command_line
+from siirl.config.schema import Config
+from tests.policies.tiny import tiny_policy_folder
+
+REF = "actor_rollout_ref"
+ENV = f"{REF}.embodied.env"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_policy_folder(tmp_path_factory.mktemp("policy"))
+
+
+@pytest.fixture
+def config(folder: Path) -> Config:
+    config = Config()
+    config.actor_rollout_ref.model.path = str(folder)
+    return config
+
+
+def test_the_defaults_pass(config: Config) -> None:
+    assert preflight(config) == []
+
+
+WRONG = [
+    # the values given, the start of the line, a part of it
+    ({"algorithm.reward": "spars"}, "algorithm.reward=spars", "Did you mean 'sparse'?"),
+    ({"algorithm.adv_estimator": "gae"}, "algorithm.adv_estimator=gae", "grpo"),
+    ({f"{REF}.embodied.video_encoder": "vjepa"}, f"{REF}.embodied.video_encoder=vjepa", "vjepa2"),
+    ({f"{ENV}.env_type": "liber"}, f"{ENV}.env_type=liber", "Did you mean 'libero'?"),
+    ({f"{REF}.embodied.embodied_type": "openvla_oft"}, f"{REF}.embodied.embodied_type=openvla_oft", "openvla-oft"),
+    ({f"{ENV}.env_name": "libero_spatal"}, f"{ENV}.env_name=libero_spatal", "Did you mean 'libero_spatial'?"),
+    ({f"{ENV}.task_ids": [0, 12]}, f"{ENV}.env_name=libero_spatial, {ENV}.task_ids=[0,12]", "12"),
+    ({f"{ENV}.num_trials_per_task": 51}, f"{ENV}.num_trials_per_task=51", f"{ENV}.num_trials_per_task=50"),
+    ({"data.train_batch_size": 501}, "data.train_batch_size=501", "at most 500"),
+    (
+        {f"{ENV}.task_ids": [3], f"{ENV}.num_holdout_trials": 10, "data.train_batch_size": 41},
+        "data.train_batch_size=41",
+        "at most 40",
+    ),
+    (
+        {"data.train_batch_size": 300, "algorithm.embodied_sampling.oversample_factor": 2.0},
+        "data.train_batch_size=300",
+        "oversample_factor=2.0",
+    ),
+    ({"trainer.backend": "inline"}, f"{ENV}.num_envs=2", "at most 1"),
+    ({f"{REF}.rollout.response_length": 100}, f"{REF}.rollout.response_length=100", "libero_spatial"),
+    ({f"{REF}.embodied.unnorm_key": "bridge"}, f"{REF}.model.path=", "unnorm_key 'bridge'"),
+    ({f"{REF}.embodied.action_chunks_len": 5}, f"{REF}.model.path=", "action_chunks_len is 5"),
+    ({"data.max_prompt_length": 5}, "data.max_prompt_length=5", "at least"),
+]
+
+
+@pytest.mark.parametrize(("values", "start", "part"), WRONG, ids=[start for _, start, _ in WRONG])
+def test_wrong(config: Config, values: dict, start: str, part: str) -> None:
+    for key, value in values.items():
+        set_value(config, key, value)
+    (line,) = preflight(config)
+    assert line.startswith(start)
+    assert part in line
+
+
+def test_prompts_as_long_as_allowed_pass(config: Config) -> None:
+    config.data.max_prompt_length = 1
+    (line,) = preflight(config)
+    config.data.max_prompt_length = int(line.rpartition("data.max_prompt_length=")[2].rstrip("."))
+    assert preflight(config) == []
+
+
+def test_libero_long_and_its_statistics_are_found_under_either_name(
+    folder: Path, config: Config, tmp_path: Path
+) -> None:
+    named = tiny_policy_folder(tmp_path)
+    statistics = (named / "dataset_statistics.json").read_text().replace("libero_spatial", "libero_10")
+    (named / "dataset_statistics.json").write_text(statistics)
+    config.actor_rollout_ref.model.path = str(named)
+    config.actor_rollout_ref.embodied.unnorm_key = "libero_long"
+    config.actor_rollout_ref.embodied.env.env_name = "libero_long"
+    config.actor_rollout_ref.embodied.env.max_steps = 512
+    assert preflight(config) == []
+
+
+def test_missing_files_of_the_policy_are_named(config: Config, tmp_path: Path) -> None:
+    named = tiny_policy_folder(tmp_path)
+    config.actor_rollout_ref.model.path = str(named)
+    (named / "model.safetensors").rename(named / "elsewhere")
+    (line,) = preflight(config)
+    assert "no model.safetensors" in line
+    (named / "elsewhere").rename(named / "model.safetensors")
+    (named / "tokenizer.json").unlink()
+    (line,) = preflight(config)
+    assert "no tokenizer.json" in line
+
+
+def test_a_dry_run_needs_no_policy(config: Config) -> None:
+    config.dry_run, config.actor_rollout_ref.model.path = True, ""
+    assert preflight(config) == []
+
+
+def test_everything_is_reported_at_once(folder: Path) -> None:
+    argv = [
+        f"{REF}.model.path={folder}",
+        "algorithm.reward=dense",
+        f"{ENV}.env_name=libero_x",
+        f"{REF}.embodied.unnorm_key=x",
+        "trainer.save_freq=0",
+        "data.shufle=true",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        parse_command_line(argv, preflight)
+    assert len(caught.value.problems) == 5
