@@ -1,7 +1,10 @@
 """The live display of a run: which step, what is being done, how many episodes are in, and how well they go."""
 
+import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -60,13 +63,17 @@ class Progress:
     def __enter__(self) -> "Progress":
         self._started = self._stage_started = self._clock()
         if self._live:
+            before = sys.stderr
             self._live.start()
+            _redirect_logs(before, sys.stderr)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stage, self._episodes = "", 0
         if self._live:
+            during = sys.stderr
             self._live.stop()
+            _redirect_logs(during, sys.stderr)
 
     def stage(self, name: str) -> None:
         """A stage of the step begins; an episode bar of the stage before goes away."""
@@ -136,15 +143,22 @@ class Progress:
                 rows.add_row(self._spinner, bar, f"{done}/{self._episodes} episodes", rate)
             else:
                 rows.add_row(self._spinner, "", "", elapsed)
-        return Group(rows, self._last_step()) if self._last_metrics else rows
+        return Group(rows, self._latest()) if self._last_metrics else rows
 
-    def _last_step(self) -> Text:
+    def _latest(self) -> Text:
         parts = [
             f"{label} {self._last_metrics[name]:.1%}"
             for name, label in (("rollout/success_rate", "success"), ("val/success_rate", "validation"))
             if name in self._last_metrics
         ]
-        return Text("  last step    " + "  ·  ".join(parts), style="dim", no_wrap=True, overflow="ellipsis")
+        return Text("  latest       " + "  ·  ".join(parts), style="dim", no_wrap=True, overflow="ellipsis")
+
+
+def _redirect_logs(old: TextIO, new: TextIO) -> None:
+    """Log lines that went to ``old`` go to ``new``: a line written past the display would be overdrawn by it."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is old:
+            handler.setStream(new)
 
 
 def _duration(seconds: float) -> str:

@@ -1,6 +1,8 @@
 """The display on a terminal and the plain lines elsewhere."""
 
 import io
+import logging
+import sys
 
 import pytest
 from rich.cells import cell_len
@@ -88,3 +90,18 @@ def test_time_left_after_a_resume_counts_only_this_runs_steps() -> None:
         progress.step_done(3, {})
         progress.stage("rollout")
     assert file.getvalue() == "step 4/4 (0:30 left)  rolling out\n"
+
+
+def test_log_lines_appear_above_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, file, stderr = Clock(), io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    handler = logging.StreamHandler()
+    logging.getLogger().addHandler(handler)
+    try:
+        with Progress(3, True, Console(file=file, force_terminal=True, width=80), clock):
+            logging.getLogger("siirl").warning("no group survived")
+        logging.getLogger("siirl").warning("the run is over")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert "no group survived\n" in Text.from_ansi(file.getvalue()).plain
+    assert stderr.getvalue() == "the run is over\n"
