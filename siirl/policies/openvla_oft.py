@@ -61,9 +61,9 @@ class OpenVLAOFT:
 
     @classmethod
     def from_config(cls, config: dict[str, Any], num_images: int = 1) -> "OpenVLAOFT":
-        """A policy with random weights from a ``config.json`` whose ``norm_stats`` has one entry; it cannot read prompts."""
-        (unnorm_key,) = config["norm_stats"]
-        embodied = EmbodiedConfig(num_images_in_input=num_images, unnorm_key=unnorm_key)
+        """A policy with random weights from a ``config.json``; it un-normalises by the first of its ``norm_stats`` and, without
+        a tokenizer, cannot read prompts."""
+        embodied = EmbodiedConfig(num_images_in_input=num_images, unnorm_key=next(iter(config["norm_stats"])))
         return cls.build(Checkpoint(config, config["norm_stats"]), embodied)
 
     @staticmethod

@@ -92,3 +92,25 @@ def test_logits_in_a_right_padded_batch(policy: OpenVLAOFT) -> None:
         logits = policy.action_logits(batch, mask, torch.cat(pixels))
     for row, case in enumerate(CASES):
         assert relative_difference(logits[row], VECTORS[f"case{case}.action_logits"]) < 1e-4
+
+
+def test_published_size_has_the_published_number_of_parameters() -> None:
+    config = {
+        **SPEC["config"],
+        "text_config": {"model_type": "llama", "pad_token_id": 32000, "torch_dtype": "bfloat16", "vocab_size": 32064},
+        "timm_model_ids": ["vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224"],
+    }
+    with torch.device("meta"):
+        model = PrismaticOFT(config, 56)
+    assert sum(p.numel() for p in model.parameters()) == 7_541_237_184
+    means = [mean for mean, _ in model.vision_backbone.normalisation]
+    assert means == [[0.485, 0.456, 0.406], [0.5, 0.5, 0.5]]
+
+
+def test_two_views_are_the_patches_of_one_after_the_other(policy: OpenVLAOFT) -> None:
+    _, first = case_inputs(0)
+    _, second = case_inputs(1)
+    with torch.no_grad():
+        both = policy.model.vision_backbone(torch.cat([first, second], dim=1))
+        apart = [policy.model.vision_backbone(view) for view in (first, second)]
+    torch.testing.assert_close(both, torch.cat(apart, dim=1), rtol=1e-4, atol=1e-4)
