@@ -1,6 +1,7 @@
 """What is asked of an episode (`EpisodeSpec`) and what it leaves behind (`EpisodeSummary`, `Trajectory`)."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -107,8 +108,8 @@ class Episode:
     """
 
     summary: EpisodeSummary
-    trajectory: object
-    columns: dict[str, object] = field(default_factory=dict)
+    trajectory: Any
+    columns: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

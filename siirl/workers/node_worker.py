@@ -48,7 +48,7 @@ class NodeWorker:
         section = config.actor_rollout_ref
         where = torch.device(device)
         policy = POLICIES.get(section.embodied.embodied_type).load(section.model, section.embodied, where)
-        self.trainer = Trainer(policy, config, where)
+        self.trainer: Trainer[Any] = Trainer(policy, config, where)
         self.rollout_role = Rollout(policy, pool, section.rollout.pipeline_stage_num, config.trainer.deterministic)
         self.embedder = None
         if with_embedding:

@@ -90,11 +90,12 @@ class RayWorkers:
         )
         # Ray shows a worker only its own accelerators, so that the first one it sees is the slot's
         device = "cpu" if slot.device == "cpu" else "cuda:0"
-        self._worker: ActorHandle = actor.remote(config, device, self._envs, "embedding" in plan.placement)
+        worker: Any = actor
+        self._worker = worker.remote(config, device, self._envs, "embedding" in plan.placement)
         ray.get(self._worker.ready.remote())
 
     @staticmethod
-    def _start_envs(config: Config, here: PlacementGroupSchedulingStrategy) -> list[ActorHandle]:
+    def _start_envs(config: Config, here: PlacementGroupSchedulingStrategy) -> list[Any]:
         env = config.actor_rollout_ref.embodied.env
         per_process = min(env.num_envs, ENVS.get(env.env_type).max_slots_per_process)
         options = ray.remote(EnvWorker).options(
@@ -109,7 +110,7 @@ class RayWorkers:
         self, specs: Sequence[EpisodeSpec], *, do_sample: bool, temperature: float, keep: bool
     ) -> Iterator[Episode]:
         """See `Workers.rollout`."""
-        stream = self._worker.run.options(num_returns="streaming").remote(list(specs), do_sample, temperature, keep)
+        stream: Iterator[ray.ObjectRef] = self._worker.run.options(num_returns="streaming").remote(list(specs), do_sample, temperature, keep)
         for reference in stream:
             summary = ray.get(reference)
             yield Episode(summary, next(stream) if keep else None)
