@@ -9,6 +9,7 @@ states off the ideal path, and how to come back (https://arxiv.org/abs/1703.0932
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
@@ -159,13 +160,15 @@ def parse_ids(text: str) -> list[int]:
     """Numbers and inclusive ranges: ``0-3,7`` → [0, 1, 2, 3, 7].
 
     Raises:
-        ValueError: anything else.
+        argparse.ArgumentTypeError: anything else.
     """
     ids: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise ValueError(f"{part!r} is neither a number nor a range; allowed: numbers and ranges such as 0-3,7")
+        if not first.isdecimal() or (dash and not (last.isdecimal() and int(first) <= int(last))):
+            raise argparse.ArgumentTypeError(
+                f"{part!r} is neither a number nor a range; allowed: numbers and ranges such as 0-3,7"
+            )
         ids.extend(range(int(first), int(last or first) + 1))
     return ids
 
@@ -193,12 +196,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Collect what the command line asks for.
-
-    Raises:
-        ValueError: no such suite or task, or LIBERO cannot run here.
-    """
+def main(arguments: list[str] | None = None) -> int:
+    """Collect what the command line asks for; returns the exit code: 0 done, 2 for what cannot work here."""
     args = parse_args(arguments)
     env = EnvConfig(
         env_name=args.suite,
@@ -206,14 +205,18 @@ def main(arguments: list[str] | None = None) -> None:
         antialiasing=args.antialiasing,
         max_texture_size=args.max_texture_size,
     )
-    for task in args.tasks:
-        find_task(args.suite, task)
+    try:
+        for task in args.tasks:
+            find_task(args.suite, task)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     args.out.mkdir(parents=True, exist_ok=True)
     settings = Settings(env, args.frame_every, args.seed, args.out)
-    jobs = plan_jobs(settings, args.tasks, args.trials, args.noise)
-    saved = run_jobs(settings, jobs, args.workers)
+    saved = run_jobs(settings, plan_jobs(settings, args.tasks, args.trials, args.noise), args.workers)
     print(f"{saved} demonstrations saved in {args.out}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

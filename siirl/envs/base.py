@@ -122,7 +122,10 @@ class EnvFactory(Protocol):
 
     @staticmethod
     def tasks(config: EnvConfig) -> list[Task]:
-        """The tasks of ``config.env_name``. Raises ValueError for an unknown suite or a missing simulator."""
+        """The tasks of ``config.env_name`` that ``config.task_ids`` names, all of them if that is None.
+
+        Raises ValueError for an unknown suite or task, or a missing simulator.
+        """
         ...
 
     @staticmethod

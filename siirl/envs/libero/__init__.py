@@ -120,11 +120,11 @@ class LiberoEnv:
         return suites.default_max_steps(config.env_name)
 
     def _simulator_of(self, episode: EpisodeSpec) -> Simulator:
-        task = suites.find_task(episode.suite, episode.task_id)
-        if self._simulator is None or self._simulator.task != task:
+        wanted = (suites.canonical_suite(episode.suite), episode.task_id)
+        if self._simulator is None or (self._simulator.task.suite, self._simulator.task.task_id) != wanted:
             self.close()  # before the next one is built: see Simulator.close
             self._simulator = Simulator(
-                task,
+                suites.find_task(*wanted),
                 self._config.image_size,
                 self._config.antialiasing,
                 self._config.max_texture_size,
