@@ -80,6 +80,8 @@ def _check_prompts(config: Config, tasks: list[Task]) -> Iterator[str]:
     """The trials must exist, and be enough for a generation batch without repetition."""
     env = config.actor_rollout_ref.embodied.env
     key = f"{ENV}.num_trials_per_task"
+    if not tasks or env.num_holdout_trials >= env.num_trials_per_task:
+        return  # reported by siirl.config.checks
     trials = min(task.num_trials for task in tasks)
     if env.num_trials_per_task > trials:
         yield refuse(config, key, f"at most {trials}, the trials that {env.env_name} has", f"{key}={trials}")

@@ -5,6 +5,7 @@ Each check yields lines made by `refuse`. What needs the simulator, the policy f
 """
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -247,6 +248,27 @@ def check_video_encoder(config: Config) -> Iterator[str]:
         yield refuse(config, key, "an existing file or folder", fix)
 
 
+def check_outputs(config: Config) -> Iterator[str]:
+    """What is written must have a folder to go to."""
+    if config.dry_run:
+        return
+    trainer, data = config.trainer, config.data
+    folders = {
+        "data.train_files": Path(data.train_files).absolute().parent,
+        "data.val_files": Path(data.val_files).absolute().parent,
+        "trainer.default_local_dir": Path(trainer.default_local_dir).absolute(),
+    }
+    if trainer.tensorboard_dir is not None:
+        folders["trainer.tensorboard_dir"] = Path(trainer.tensorboard_dir).absolute()
+    for key, folder in folders.items():
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            why = "cannot be written to" if existing.is_dir() else "is a file"
+            yield refuse(
+                config, key, f"a place that can be written to; {existing} {why}", f"set {key} to another place"
+            )
+
+
 CHECKS = (
     check_estimator,
     check_bounds,
@@ -260,4 +282,5 @@ CHECKS = (
     check_schedule,
     check_policy_folder,
     check_video_encoder,
+    check_outputs,
 )

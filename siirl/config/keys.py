@@ -63,7 +63,7 @@ class Key:
         if self.choices is not None:
             return "one of " + ", ".join(map(show, self.choices))
         bounds = ((">", self.above), ("≥", self.minimum), ("≤", self.maximum))
-        return " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
+        return " and ".join(f"{sign} {show(bound)}" for sign, bound in bounds if bound is not None)
 
     @property
     def allowed(self) -> str:

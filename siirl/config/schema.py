@@ -198,7 +198,7 @@ class TrainerConfig:
     resume_mode: str = key("auto", "auto: newest checkpoint that verifies; disable: start anew; resume_path: trainer.resume_from_path.", choices=("auto", "disable", "resume_path"))
     resume_from_path: str | None = key(None, "global_step_N folder for resume_mode=resume_path.")
     backend: str = key("ray", "ray: node workers and simulators are Ray actors; inline: everything in this process, for a debugger.", choices=("ray", "inline"))
-    seed: int = key(0, "Seeds prompts, simulators, sampling and shuffling.", minimum=0)
+    seed: int = key(0, "Seeds prompts, simulators, sampling and shuffling.", minimum=0, maximum=2**32 - 1)
     deterministic: bool = key(False, "Bit-reproducible on the CPU whatever the timing: the policy acts on one row at a time; slower.")
     cpu_threads: int | None = key(None, "Threads of PyTorch in a node worker on the CPU; null: all cores.", minimum=1)
 

@@ -100,6 +100,12 @@ def test_missing_files_of_the_policy_are_named(config: Config, tmp_path: Path) -
     assert "no tokenizer.json" in line
 
 
+@pytest.mark.parametrize(("key", "value"), [(f"{ENV}.task_ids", []), (f"{ENV}.num_holdout_trials", 50)])
+def test_what_the_config_checks_report_is_not_reported_twice(config: Config, key: str, value: object) -> None:
+    set_value(config, key, value)
+    assert preflight(config) == []
+
+
 def test_a_dry_run_needs_no_policy(config: Config) -> None:
     config.dry_run, config.actor_rollout_ref.model.path = True, ""
     assert preflight(config) == []

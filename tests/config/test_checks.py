@@ -149,6 +149,17 @@ def test_possible(config: Config, values: dict) -> None:
     assert check_config(config) == []
 
 
+@pytest.mark.parametrize("key", ["data.train_files", "trainer.default_local_dir", "trainer.tensorboard_dir"])
+def test_output_needs_a_folder(config: Config, tmp_path: Path, key: str) -> None:
+    (tmp_path / "file").touch()
+    set_value(config, key, str(tmp_path / "file" / "deeper" / "name"))
+    (line,) = check_config(config)
+    assert line.startswith(f"{key}={tmp_path}/file/deeper/name: allowed: ")
+    assert f"{tmp_path}/file is a file" in line
+    config.dry_run = True
+    assert check_config(config) == []
+
+
 def test_resuming_from_a_folder_that_exists(config: Config, tmp_path: Path) -> None:
     config.trainer.resume_mode, config.trainer.resume_from_path = "resume_path", str(tmp_path)
     assert check_config(config) == []

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siirl.config.keys import KEYS, SECTIONS, Key, convert, suggest
@@ -47,19 +47,19 @@ def test_null_is_for_optional_keys_alone(key: Key) -> None:
 def test_minimum_is_inclusive(key: Key) -> None:
     assert key.minimum is not None
     assert convert(key, key.item(key.minimum)) == key.minimum
-    assert f"≥ {key.minimum:g}" in refused(key, key.item(key.minimum - 1))
+    assert f"≥ {show(key.minimum)}" in refused(key, key.item(key.minimum - 1))
 
 
 @pytest.mark.parametrize("key", [k for k in KEYS.values() if k.maximum is not None], ids=lambda k: k.name)
 def test_maximum_is_inclusive(key: Key) -> None:
     assert key.maximum is not None
     assert convert(key, key.item(key.maximum)) == key.maximum
-    assert f"≤ {key.maximum:g}" in refused(key, key.item(key.maximum + 1))
+    assert f"≤ {show(key.maximum)}" in refused(key, key.item(key.maximum + 1))
 
 
 @pytest.mark.parametrize("key", [k for k in KEYS.values() if k.above is not None], ids=lambda k: k.name)
 def test_above_is_exclusive(key: Key) -> None:
-    assert f"> {key.above:g}" in refused(key, key.item(key.above))
+    assert f"> {show(key.above)}" in refused(key, key.item(key.above))
 
 
 @pytest.mark.parametrize("key", [k for k in KEYS.values() if k.choices is not None], ids=lambda k: k.name)
@@ -93,6 +93,7 @@ def test_a_single_value_for_a_list_is_told_to_wear_brackets() -> None:
     assert "trainer.logger=[console]" in refused(KEYS["trainer.logger"], "console")
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.sampled_from(sorted(KEYS)), st.integers(0, 200), st.sampled_from("abcxyz_"))
 def test_a_typo_in_a_full_name_is_recognised(name: str, position: int, letter: str) -> None:
     """One letter inserted somewhere: the key meant is suggested, unless the typo names another key."""

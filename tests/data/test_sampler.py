@@ -4,7 +4,7 @@ import json
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siirl.data.sampler import PromptSampler, episode_specs
@@ -17,6 +17,7 @@ def draw(sampler: PromptSampler, batches: list[int]) -> list[str]:
     return [p.prompt_id for size in batches for p in sampler.next_batch(size)]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(1, 13), st.booleans(), st.integers(0, 2**32), sizes)
 def test_batches_are_full_and_every_prompt_comes_once_per_pass(
     number: int, shuffle: bool, seed: int, batches: list[int]
@@ -30,6 +31,7 @@ def test_batches_are_full_and_every_prompt_comes_once_per_pass(
     assert max(counts.values(), default=0) - min((counts[p.prompt_id] for p in prompts(number)), default=0) <= 1
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(1, 13), st.booleans(), sizes, sizes)
 def test_a_restored_sampler_goes_on_exactly(number: int, shuffle: bool, before: list[int], after: list[int]) -> None:
     sampler = PromptSampler(prompts(number), shuffle, seed=5)
@@ -85,6 +87,7 @@ def test_no_prompts() -> None:
         PromptSampler([], True, seed=0)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(0, 2**32), st.integers(0, 10**6), st.integers(1, 6), st.integers(1, 5), st.integers(0, 100))
 def test_training_episodes(seed: int, step: int, groups: int, n: int, first: int) -> None:
     specs = episode_specs(prompts(groups), n=n, seed=seed, step=step, first_group=first)
