@@ -53,7 +53,7 @@ class Offload:
     def give_gradients(self) -> None:
         """Before the optimizer step: put the summed gradients back where the parameters are."""
         for parameter, gradient in self._gradients.items():
-            parameter.grad = gradient.to(parameter.device)
+            parameter.grad = gradient.to(self.device)
         self._gradients.clear()
 
     def _rest(self) -> None:

@@ -11,6 +11,7 @@ from siirl.data.trajectory import Trajectory
 from siirl.policies.base import stack_observations
 from siirl.roles.trainer import Trainer
 from siirl.training.batching import token_mask
+from tests.policies.tiny import tiny_policy
 from tests.training.updates import ACTION_DIM, TOKENS, SmallPolicy, play, small_config, weights
 
 CPU = torch.device("cpu")
@@ -70,6 +71,20 @@ def test_an_update_equals_the_plain_algorithm_whatever_the_micro_batch(micro: in
     assert trainer.version == 2
     for name, tensor in weights(policy).items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_openvla_oft_trains_on_what_it_did_itself(dtype: str) -> None:
+    config = small_config(ppo_epochs=2)
+    config.actor_rollout_ref.actor.optim.lr = 1e-3
+    chunks = [3, 1, 4, 2]
+    policy = tiny_policy(dtype=dtype)
+    episodes = play(policy, config, chunks, image_size=40, state_dim=8)
+    metrics = Trainer(policy, config, CPU).update(episodes, chunks, ADVANTAGES[:4], fetch)
+    assert metrics["actor/rollout_train_logprob_diff"] < (1e-5 if dtype == "fp32" else 1e-2)
+    assert metrics["actor/optimizer_steps"] == 2
+    assert metrics["actor/approx_kl"] > 0
+    assert all(p.dtype == torch.float32 for p in policy.model.parameters())
 
 
 def test_the_update_raises_the_log_probs_of_good_episodes_and_lowers_those_of_bad_ones() -> None:

@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from siirl.config.schema import Config
+from siirl.config.schema import Config, FSDPConfig
 from siirl.data.trajectory import Trajectory
 from siirl.roles.trainer import Trainer
 from siirl.training.fsdp import full_parameters, init_ranks, transformer_blocks
@@ -45,14 +45,14 @@ def update(policy: SmallPolicy, trainer: Trainer[Trajectory], episodes_of: Small
     return trainer.update(play(episodes_of, config(), CHUNKS, seed), CHUNKS, ADVANTAGES, fetch)
 
 
-def on_two_ranks(work: Callable[[int, Path], None], folder: Path) -> None:
+def on_two_ranks(work: Callable[[int, Path], object], folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     mp.spawn(_rank, args=(port, work, folder), nprocs=2)
 
 
-def _rank(rank: int, port: int, work: Callable[[int, Path], None], folder: Path) -> None:
+def _rank(rank: int, port: int, work: Callable[[int, Path], object], folder: Path) -> None:
     torch.set_num_threads(1)
     init_ranks(rank, 2, "127.0.0.1", port, CPU)
     try:
@@ -63,7 +63,9 @@ def _rank(rank: int, port: int, work: Callable[[int, Path], None], folder: Path)
 
 def train_and_save(rank: int, folder: Path) -> None:
     policy = SmallPolicy()
-    trainer: Trainer[Trajectory] = Trainer(policy, config(), CPU, rank, 2)
+    offloading = config()
+    offloading.actor_rollout_ref.actor.fsdp_config = FSDPConfig(True, True, True)
+    trainer: Trainer[Trajectory] = Trainer(policy, offloading, CPU, rank, 2)
     assert all(isinstance(p, DTensor) for p in policy.model.parameters())
     metrics = update(policy, trainer, SmallPolicy(), seed=0)
     full = dict(full_parameters(policy.model))
@@ -82,6 +84,23 @@ def load_and_train(rank: int, folder: Path) -> None:
     torch.save(result, folder / f"{rank}.pt")
 
 
+def train_openvla_oft(rank: int, folder: Path, world_size: int = 2) -> dict[str, torch.Tensor]:
+    """The weights of the real policy, tiny, after one update; two steps, the second with one episode only."""
+    from tests.policies.tiny import tiny_policy  # here, so that the other processes need not import transformers
+
+    config = small_config(ppo_mini_batch_size=1)
+    config.actor_rollout_ref.actor.optim.lr = 1e-3
+    policy = tiny_policy()
+    trainer: Trainer[Trajectory] = Trainer(policy, config, CPU, rank, world_size)
+    chunks = [3, 1, 2]
+    episodes = play(tiny_policy(), config, chunks, image_size=40, state_dim=8)
+    metrics = trainer.update(episodes, chunks, ADVANTAGES[:3], fetch)
+    assert metrics["actor/rollout_train_logprob_diff"] < 1e-5
+    trained = {name: tensor.clone() for name, tensor in full_parameters(policy.model)}
+    torch.save(trained, folder / f"rank{rank}.pt")
+    return trained
+
+
 def skip_together(rank: int, folder: Path) -> None:
     """Only one rank's episodes hold a NaN, and still both skip that step and go on."""
     policy = SmallPolicy()
@@ -90,6 +109,20 @@ def skip_together(rank: int, folder: Path) -> None:
     episodes[0].log_probs[0, 0] = np.nan
     metrics = trainer.update(episodes, CHUNKS, ADVANTAGES, fetch)
     torch.save({"metrics": metrics, "weights": dict(full_parameters(policy.model))}, folder / f"rank{rank}.pt")
+
+
+def all_of_them(rank: int, folder: Path) -> None:
+    for work in (train_and_save, train_openvla_oft, skip_together):
+        (folder / work.__name__).mkdir(exist_ok=True)
+        work(rank, folder / work.__name__)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two ranks left behind, in a folder for each piece of work; starting processes takes longer than the work."""
+    folder = tmp_path_factory.mktemp("two_ranks")
+    on_two_ranks(all_of_them, folder)
+    return folder
 
 
 def read(path: Path) -> dict:
@@ -101,20 +134,19 @@ def assert_close(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tens
         torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
 
 
-def test_two_ranks_train_as_one_and_either_reads_the_others_checkpoint(tmp_path: Path) -> None:
+def test_two_ranks_train_as_one_and_either_reads_the_others_checkpoint(two_ranks: Path, tmp_path: Path) -> None:
     policy = SmallPolicy()
     trainer: Trainer[Trajectory] = Trainer(policy, config(), CPU)
     metrics = update(policy, trainer, SmallPolicy(), seed=0)
-    on_two_ranks(train_and_save, tmp_path)
     for rank in range(2):
-        result = read(tmp_path / f"rank{rank}.pt")
+        result = read(two_ranks / "train_and_save" / f"rank{rank}.pt")
         assert result["version"] == trainer.version == 6
         assert_close(result["weights"], weights(policy))
         assert result["metrics"] == pytest.approx(metrics, rel=1e-4, abs=1e-6)
 
     resumed = SmallPolicy(seed=9)  # 2 → 1
     on_one: Trainer[Trajectory] = Trainer(resumed, config(), CPU)
-    on_one.load(tmp_path / "checkpoint")
+    on_one.load(two_ranks / "train_and_save" / "checkpoint")
     assert (on_one.version, on_one.updates) == (6, 1)
     assert all(torch.equal(weights(resumed)[k], v) for k, v in result["weights"].items())
 
@@ -129,18 +161,34 @@ def test_two_ranks_train_as_one_and_either_reads_the_others_checkpoint(tmp_path:
         assert_close(result["weights"], weights(resumed))
 
 
-def test_all_ranks_skip_a_step_that_is_not_finite_on_one(tmp_path: Path) -> None:
-    on_two_ranks(skip_together, tmp_path)
-    results = [read(tmp_path / f"rank{rank}.pt") for rank in range(2)]
+def test_all_ranks_skip_a_step_that_is_not_finite_on_one(two_ranks: Path) -> None:
+    results = [read(two_ranks / "skip_together" / f"rank{rank}.pt") for rank in range(2)]
     assert results[0]["metrics"] == results[1]["metrics"]
     assert results[0]["metrics"]["actor/skipped_steps"] == 2  # once per epoch
     assert results[0]["metrics"]["actor/optimizer_steps"] == 4
     assert all(torch.isfinite(tensor).all() for tensor in results[0]["weights"].values())
 
 
+def test_openvla_oft_trains_alike_on_two_ranks(two_ranks: Path, tmp_path: Path) -> None:
+    expected = train_openvla_oft(0, tmp_path, world_size=1)
+    trained = read(two_ranks / "train_openvla_oft" / "rank1.pt")
+    assert trained.keys() == expected.keys()
+    from tests.policies.tiny import tiny_policy
+
+    start = dict(tiny_policy().model.named_parameters())
+    assert sum(not torch.equal(start[name], expected[name]) for name in start) > len(start) / 2
+    for name, tensor in trained.items():
+        assert (tensor - expected[name]).norm() <= 1e-5 * expected[name].norm().clamp(min=1), name
+
+
 def test_blocks_are_found_once_and_outermost() -> None:
     model = SmallPolicy().model
     assert transformer_blocks(model) == list(model.blocks)
+    from tests.policies.tiny import tiny_policy
+
+    network = tiny_policy().model
+    llama, vision = network.language_model.model.layers, network.vision_backbone.featurizer.blocks
+    assert {*transformer_blocks(network)} == {*llama, *vision}
     layers = nn.ModuleList(nn.ModuleList(nn.Sequential(nn.Linear(2, 2)) for _ in range(2)) for _ in range(3))
     assert transformer_blocks(nn.Sequential(layers, nn.Linear(2, 2))) == list(layers)
 
