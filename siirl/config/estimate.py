@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 import re
 import struct
 import zipfile
@@ -41,7 +42,11 @@ def memory_estimate(config: Config) -> str:
 
 
 def estimate_rows(config: Config) -> list[Row]:
-    """Every consumer that can be estimated; the policy's rows are missing when its folder holds no weights."""
+    """Every consumer that can be estimated; the policy's rows are missing when its folder holds no weights.
+
+    Raises:
+        ValueError: a file of weights is damaged.
+    """
     embodied = config.actor_rollout_ref.embodied
     rows = []
     if files := _weight_files(Path(config.actor_rollout_ref.model.path)):
@@ -130,7 +135,11 @@ def _simulators(env: EnvConfig, slots: int) -> list[Row]:
 
 
 def _encoder_parameters(embodied: EmbodiedConfig) -> int:
-    """Parameters of the video encoder at the given path; 0 for the pixel encoder or no path."""
+    """Parameters of the video encoder at the given path; 0 for the pixel encoder or no path.
+
+    Raises:
+        ValueError: the file is no checkpoint with an encoder.
+    """
     path = Path(embodied.video_embedding_model_path or "")
     if embodied.video_encoder not in ("auto", "vjepa2") or not embodied.video_embedding_model_path:
         return 0
@@ -141,8 +150,11 @@ def _encoder_parameters(embodied: EmbodiedConfig) -> int:
         return path.stat().st_size // FP32
     import torch  # here: the config must stay quick to import
 
-    published = torch.load(path, map_location="meta", weights_only=True, mmap=True)
-    return sum(tensor.numel() for tensor in published["encoder"].values())
+    try:
+        published = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+        return sum(tensor.numel() for tensor in published["encoder"].values())
+    except (pickle.UnpicklingError, RuntimeError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a published V-JEPA 2 checkpoint ({error!r}); download it again") from error
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -72,6 +72,14 @@ def test_only_the_encoder_of_a_video_checkpoint_counts(config: Config, tmp_path:
     assert "video encoder, float32" not in bytes_of(config)
 
 
+@pytest.mark.parametrize("content", [{"model": {}}, {"encoder": 3}, [1]])
+def test_another_checkpoint_is_no_video_encoder(config: Config, tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "video.pt")
+    config.actor_rollout_ref.embodied.video_embedding_model_path = str(tmp_path / "video.pt")
+    with pytest.raises(ValueError, match=r"video\.pt is not a published V-JEPA 2 checkpoint"):
+        estimate_rows(config)
+
+
 def test_text_says_that_it_is_an_estimate_and_what_is_missing(config: Config, tmp_path: Path) -> None:
     assert "estimate" in memory_estimate(config).splitlines()[0]
     assert "not counted" not in memory_estimate(config)
