@@ -16,7 +16,7 @@ INSTALL = [
     "hydra-core>=1.3,<1.4",  # 1.4 changes the defaults list
     "omegaconf>=2.3,<2.4",  # follows hydra
     "numpy>=1.26,<3",  # 3 will break binary wheels
-    "pyarrow>=17,<26",  # major releases remove deprecated API
+    "pyarrow>=17,<27",  # major releases remove deprecated API
     "pillow>=10,<13",  # resampling constants move in majors
     "scikit-learn>=1.5,<2",  # DBSCAN
     "rich>=13.7,<16",  # live display API
@@ -29,6 +29,10 @@ LIBERO = [
     "mujoco==3.3.7",  # 3.8 crashes with robosuite 1.4; 3.17 lets objects fall in libero_spatial task 5
     "robosuite==1.4.0",  # LIBERO's controllers and observables are those of 1.4.0
 ]
+
+MANISKILL = ["mani_skill==3.0.1"]  # its tasks and controllers change between releases
+
+WANDB = ["wandb>=0.19,<1"]  # 1.0 may move the API
 
 DEV = [
     "pytest>=8.3,<10",
@@ -52,6 +56,5 @@ setup(
     include_package_data=False,
     package_data={"siirl.configs": ["**/*.yaml"], "siirl.assets": ["**/*"]},
     install_requires=INSTALL,
-    extras_require={"libero": LIBERO, "dev": DEV},
-    entry_points={"console_scripts": ["siirl = siirl.client.cli:main"]},
+    extras_require={"libero": LIBERO, "maniskill": MANISKILL, "wandb": WANDB, "dev": DEV},
 )

@@ -12,6 +12,7 @@ EMBODIED = "actor_rollout_ref.embodied"
 MEANING = (
     "data.train_files",
     "data.shuffle",
+    "trainer.seed",
     "algorithm.workflow_type",
     "algorithm.reward",
     "algorithm.adv_estimator",
