@@ -167,7 +167,7 @@ def parse_ids(text: str) -> list[int]:
         first, dash, last = part.partition("-")
         if not first.isdecimal() or (dash and not (last.isdecimal() and int(first) <= int(last))):
             raise argparse.ArgumentTypeError(
-                f"{part!r} is neither a number nor a range; allowed: numbers and ranges such as 0-3,7"
+                f"{part!r} is no number or range; allowed: numbers and ranges such as 0-3,7"
             )
         ids.extend(range(int(first), int(last or first) + 1))
     return ids

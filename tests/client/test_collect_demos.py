@@ -24,7 +24,7 @@ def test_other_ids_are_refused(text: str, capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         parse_args(["--out", "x", f"--tasks={text}"])
     assert "argument --tasks: " in (error := capsys.readouterr().err)
-    assert "is neither a number nor a range; allowed: numbers and ranges such as 0-3,7" in error
+    assert "is no number or range; allowed: numbers and ranges such as 0-3,7" in error
 
 
 def test_noise_is_slow_bounded_and_spares_the_gripper() -> None:

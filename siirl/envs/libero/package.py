@@ -77,6 +77,10 @@ def _prepare_rendering() -> None:
     os.environ.setdefault("LP_NUM_THREADS", "1")
     if sys.platform != "linux":
         return
+    if (
+        os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+    ):  # as in Ray's actors without a GPU; robosuite takes its EGL device from there
+        os.environ.setdefault("MUJOCO_EGL_DEVICE_ID", "0")
     backend = os.environ.setdefault("MUJOCO_GL", "egl")
     if backend not in GL_LIBRARIES:
         raise ValueError(f"MUJOCO_GL={backend!r} cannot render off-screen; allowed: {', '.join(GL_LIBRARIES)}")

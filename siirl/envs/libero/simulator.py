@@ -4,6 +4,7 @@ The stock environment rebuilds the model at every reset (2 s) and renders every 
 physics). Here the model is built once per task, and resetting restores its data, which is bit-identical.
 """
 
+import atexit
 import contextlib
 import gc
 import io
@@ -57,6 +58,7 @@ class Simulator:
         ):  # they would be computed at every physics step; `state` reads what is needed
             self.domain.modify_observable(name, "enabled", False)
             self.domain.modify_observable(name, "active", False)
+        atexit.register(self.close)  # runs before EGL's own exit handler, which was registered while building
 
     def reset(self, trial_id: int, seed: int) -> None:
         """Put the scene into the trial's initial state and let it settle.
@@ -114,6 +116,7 @@ class Simulator:
         An old context that is collected after a new one was made would delete the new one's buffers: its pictures turn to
         noise without any error.
         """
+        atexit.unregister(self.close)
         self.domain.sim._render_context_offscreen.gl_ctx.make_current()
         self.domain.close()
         del self.domain

@@ -52,22 +52,39 @@ def test_on_screen_opengl_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         LiberoEnv.tasks(CONFIG)
 
 
-def test_import_is_silent_and_chooses_off_screen_rendering() -> None:
-    script = (
-        "import os; from siirl.envs.libero.package import import_libero; import_libero('envs');"
-        "print(os.environ['LP_NUM_THREADS'], os.environ['MUJOCO_GL'])"
-    )
-    environment = {k: v for k, v in os.environ.items() if k not in ("LP_NUM_THREADS", "MUJOCO_GL")}
-    run = subprocess.run(
+def run_python(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process in which nothing chose the rendering yet."""
+    chosen = ("LP_NUM_THREADS", "MUJOCO_GL", "PYOPENGL_PLATFORM", "MUJOCO_EGL_DEVICE_ID")
+    inherited = {k: v for k, v in os.environ.items() if k not in chosen}
+    return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script],
-        env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        env=inherited | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=True,
     )
+
+
+def test_import_is_silent_and_chooses_off_screen_rendering() -> None:
+    script = (
+        "import os; from siirl.envs.libero.package import import_libero; import_libero('envs');"
+        "print(os.environ['LP_NUM_THREADS'], os.environ['MUJOCO_GL'])"
+    )
+    run = run_python(script)
     assert run.stdout == "1 egl\n"
-    assert "macro" not in run.stderr
+    assert run.stderr == ""
+
+
+def test_unclosed_simulator_leaves_quietly_without_visible_gpus() -> None:
+    """Ray hides all GPUs from an actor that asked for none, by an empty list."""
+    script = (
+        "from siirl.envs.libero.simulator import Simulator; from siirl.envs.libero.suites import find_task;"
+        "simulator = Simulator(find_task('libero_spatial', 0), 32, False, 64); print(simulator.render().shape)"
+    )
+    run = run_python(script, CUDA_VISIBLE_DEVICES="")
+    assert run.stdout == "(32, 32, 3)\n"
+    assert run.stderr == ""
 
 
 def stock_package(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
