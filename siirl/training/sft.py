@@ -7,7 +7,8 @@ bins, image shifts and colour jitter, and an exponential moving average of the w
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,9 +29,11 @@ logger = logging.getLogger(__name__)
 class BinPolicy(Protocol):
     """What fine-tuning needs of a policy that emits each action dimension as one of 256 bins."""
 
-    model: nn.Module
     chunk_len: int
     codec: ActionCodec
+
+    @property
+    def model(self) -> nn.Module: ...
 
     def prepare(self, obs: EnvObs) -> PolicyInputs: ...
 
@@ -168,7 +171,7 @@ def make_optimizer(model: nn.Module, config: SFTConfig) -> tuple[torch.optim.Ada
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.95), fused=True)
 
     def factor(step: int) -> float:
         warm = min(1.0, (step + 1) / config.warmup_steps)
@@ -184,6 +187,15 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
         return torch.lerp(new, mean, min(decay, (int(count) + 1) / (int(count) + 20)))
 
     return AveragedModel(model, avg_fn=average, use_buffers=True)
+
+
+@contextmanager
+def weights_of(source: nn.Module, model: nn.Module) -> Iterator[None]:
+    """Inside, ``model`` has the weights of ``source``; afterwards its own again."""
+    own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(source.state_dict())
+    yield
+    model.load_state_dict(own)
 
 
 @torch.no_grad()
@@ -249,7 +261,7 @@ def train(policy: BinPolicy, samples: Samples, config: SFTConfig) -> list[dict[s
     generator = torch.Generator().manual_seed(config.seed)
     train_rows, heldout_rows = split(samples.trials, config.holdout)
     optimizer, schedule = make_optimizer(policy.model, config)
-    model, mean = policy.model.train(), averaged(policy.model, config.ema_decay)
+    model, mean = policy.model, averaged(policy.model, config.ema_decay)
     history: list[dict[str, object]] = []
     losses: list[float] = []
     started = time.monotonic()
@@ -259,14 +271,12 @@ def train(policy: BinPolicy, samples: Samples, config: SFTConfig) -> list[dict[s
         schedule.step()
         mean.update_parameters(model)
         if step % config.log_every == 0 or step == config.steps:
-            policy.model = mean.module.eval()
-            heldout_loss, bins = measure(policy, samples, heldout_rows)
-            policy.model = model
+            with weights_of(mean.module, model):
+                heldout_loss, bins = measure(policy, samples, heldout_rows)
             record = {"step": step, "loss": float(np.mean(losses)), "heldout_loss": heldout_loss, "heldout_bins": bins}
             rate = step * config.batch_size / (time.monotonic() - started)
             logger.info("%s samples_per_second=%.0f", " ".join(f"{k}={v}" for k, v in record.items()), rate)
             history.append(record)
             losses.clear()
     model.load_state_dict(mean.module.state_dict())
-    model.eval()
     return history

@@ -43,7 +43,7 @@ class NodeWorker:
     def __init__(self, config: Config, device: str, pool: EnvPool, fetch: Fetch, with_embedding: bool) -> None:
         torch.manual_seed(config.trainer.seed)
         torch.use_deterministic_algorithms(config.trainer.deterministic)
-        self._threads = config.trainer.cpu_threads
+        self._threads = config.trainer.cpu_threads or torch.get_num_threads()
         self._fetch = fetch
         section = config.actor_rollout_ref
         where = torch.device(device)
@@ -62,7 +62,7 @@ class NodeWorker:
         self, specs: Sequence[EpisodeSpec], do_sample: bool, temperature: float, keep: bool
     ) -> Iterator[EpisodeSummary | Trajectory]:
         """Yields a summary for each finished episode, followed by its trajectory if ``keep``."""
-        self._limit_threads()
+        _use_threads(1)
         version = self.trainer.version
         for trajectory in self.rollout_role.run(specs, do_sample=do_sample, temperature=temperature, version=version):
             yield trajectory.summary
@@ -71,13 +71,13 @@ class NodeWorker:
 
     def embed(self, references: Sequence[Any]) -> np.ndarray:
         """Embeddings float32 [n, E] of n trajectories."""
-        self._limit_threads()
+        _use_threads(1)
         assert self.embedder is not None, "this worker was built without an embedder"
         return self.embedder.embed(self._fetch(references))
 
     def update(self, references: Sequence[Any], chunks: Sequence[int], advantages: np.ndarray) -> dict[str, float]:
         """Train on n trajectories; returns the update's metrics."""
-        self._limit_threads()
+        _use_threads(self._threads)
         return self.trainer.update(references, chunks, advantages, self._fetch)
 
     def save(self, folder: Path) -> None:
@@ -96,7 +96,10 @@ class NodeWorker:
         """Counters of the rollout role since the start, for benchmarks: ``seconds_acting``."""
         return {"seconds_acting": self.rollout_role.seconds_acting}
 
-    def _limit_threads(self) -> None:
-        """OpenMP keeps the number of threads per calling thread, and every operation may come on another one."""
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
+
+def _use_threads(count: int) -> None:
+    """Let PyTorch compute on ``count`` CPU cores in this thread; OpenMP keeps the number per calling thread.
+
+    While simulators run they need the cores, and small batches gain nothing from several threads.
+    """
+    torch.set_num_threads(count)
