@@ -15,7 +15,7 @@ from siirl.algorithms.losses import ppo_clip_loss
 from siirl.config.schema import Config
 from siirl.data.trajectory import Trajectory
 from siirl.policies.base import Policy
-from siirl.training.batching import MicroBatch, balance, micro_batches, mini_batches
+from siirl.training.batching import MicroBatch, Share, balance, micro_batches, mini_batches
 from siirl.training.dcp import load_tensors, save_tensors
 from siirl.training.fsdp import shard, whole
 from siirl.training.offload import Offload
@@ -57,12 +57,16 @@ class Trainer(Generic[E]):
         optim = self.actor.optim
         self.parameters = [p for p in policy.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=optim.lr, betas=(optim.betas[0], optim.betas[1]), weight_decay=optim.weight_decay
+            self.parameters,
+            lr=optim.lr,
+            betas=(optim.betas[0], optim.betas[1]),
+            weight_decay=optim.weight_decay,
+            fused=True,  # no temporary copy of all parameters
         )
         for parameter in self.parameters:
             # AdamW makes its state at a parameter's first gradient; made here, checkpoints always hold the same tensors.
             self.optimizer.state[parameter] = {
-                "step": torch.tensor(0.0),
+                "step": torch.zeros((), device=device),
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
@@ -98,12 +102,8 @@ class Trainer(Generic[E]):
                 # Seeded by counters alone: a resumed run shuffles as an uninterrupted one.
                 seed = (self.config.trainer.seed, self.updates, epoch) if self.actor.shuffle else None
                 for picked in mini_batches(len(episodes), size, seed):
-                    own, spare, count = self._own_share([chunks[i] for i in picked])
-                    needed = [picked[i] for i in own or [spare]]
-                    trajectories = fetch([episodes[i] for i in needed])
-                    active = trajectories if own else []
-                    weights = [float(advantages[picked[i]]) for i in own]
-                    steps.append(self._train_on(active, weights, trajectories[0], count))
+                    share = self._fetch_share(picked, episodes, chunks, advantages, fetch)
+                    steps.append(self._train_on(share))
         self.updates += 1
         return self._metrics(steps)
 
@@ -117,23 +117,36 @@ class Trainer(Generic[E]):
         load_tensors(folder, state)
         self.version, self.updates = int(state["version"]), int(state["updates"])
 
-    def _own_share(self, chunks: Sequence[int]) -> tuple[list[int], int, int]:
-        """This rank's episodes of a mini-batch, its shortest episode (to pad with), and the micro-batches per rank."""
-        shares = balance(chunks, self.world_size)
-        most = max(sum(chunks[i] for i in share) for share in shares)
-        count = math.ceil(most / self.actor.ppo_micro_batch_size_per_gpu)
-        return shares[self.rank], int(np.argmin(chunks)), count
+    def _fetch_share(
+        self,
+        picked: Sequence[int],
+        episodes: Sequence[E],
+        chunks: Sequence[int],
+        advantages: np.ndarray,
+        fetch: Callable[[Sequence[E]], list[Trajectory]],
+    ) -> Share:
+        """Balance the mini-batch's episodes over the ranks by their chunks, and fetch this rank's."""
+        loads = [chunks[i] for i in picked]
+        shares = balance(loads, self.world_size)
+        most = max(sum(loads[i] for i in share) for share in shares)
+        own = [picked[i] for i in shares[self.rank]]
+        shortest = min(picked, key=lambda i: chunks[i])
+        trajectories = fetch([episodes[i] for i in own or [shortest]])
+        return Share(
+            trajectories=trajectories if own else [],
+            advantages=[float(advantages[i]) for i in own],
+            spare=trajectories[0],
+            micro_batches=math.ceil(most / self.actor.ppo_micro_batch_size_per_gpu),
+        )
 
-    def _train_on(
-        self, trajectories: list[Trajectory], advantages: list[float], spare: Trajectory, count: int
-    ) -> dict[str, float]:
+    def _train_on(self, share: Share) -> dict[str, float]:
         """One optimizer step on a mini-batch; returns its sums, the gradient norm, and whether the step was taken."""
-        size, action_dim = self.actor.ppo_micro_batch_size_per_gpu, self.policy.action_dim
-        own_tokens = sum(int(t.executed.sum()) for t in trajectories) * action_dim
+        action_dim = self.policy.action_dim
+        own_tokens = sum(int(trajectory.executed.sum()) for trajectory in share.trajectories) * action_dim
         active = float(self._over_ranks(torch.tensor(own_tokens, device=self.device)))
         assert active > 0, "no episode of the mini-batch executed an action"
         sums = torch.zeros(len(SUMS), dtype=torch.float64, device=self.device)
-        for micro in micro_batches(trajectories, advantages, spare, size, count, action_dim):
+        for micro in micro_batches(share, self.actor.ppo_micro_batch_size_per_gpu, action_dim):
             sums += self._backward(micro, active)
         totals = dict(zip(SUMS, self._over_ranks(sums).tolist(), strict=True))
         assert totals["tokens"] == active

@@ -32,6 +32,23 @@ class MicroBatch:
     mask: Tensor
 
 
+@dataclass
+class Share:
+    """A rank's part of a mini-batch.
+
+    Attributes:
+        trajectories: the episodes that this rank trains on; none when there are fewer episodes than ranks.
+        advantages: one per trajectory.
+        spare: any trajectory, whose first chunk fills the micro-batches beyond this rank's own.
+        micro_batches: how many every rank runs, since FSDP's collectives need equally many forward passes everywhere.
+    """
+
+    trajectories: Sequence[Trajectory]
+    advantages: Sequence[float]
+    spare: Trajectory
+    micro_batches: int
+
+
 def mini_batches(episodes: int, size: int, shuffle_seed: Sequence[int] | None) -> list[list[int]]:
     """Split ``range(episodes)`` into runs of ``size`` (the last may be shorter), shuffled unless the seed is None."""
     order = np.arange(episodes)
@@ -70,45 +87,35 @@ def token_mask(executed: np.ndarray, tokens: int, action_dim: int) -> np.ndarray
     return step[None, :] < executed[:, None]
 
 
-def micro_batches(
-    trajectories: Sequence[Trajectory],
-    advantages: Sequence[float],
-    spare: Trajectory,
-    size: int,
-    count: int,
-    action_dim: int,
-) -> Iterator[MicroBatch]:
-    """Cut the trajectories' chunks, in order, into exactly ``count`` micro-batches of at most ``size`` rows.
-
-    Ranks with fewer chunks are padded, because FSDP's collectives need the same number of forward passes everywhere.
-
-    Args:
-        trajectories: the episodes that this rank trains on.
-        advantages: one per trajectory.
-        spare: any trajectory; its first chunk, with no active token, fills the micro-batches beyond this rank's own.
-    """
-    rows = [(i, chunk) for i, trajectory in enumerate(trajectories) for chunk in range(len(trajectory.tokens))]
-    assert len(rows) <= size * count, f"{len(rows)} chunks do not fit {count} micro-batches of {size}"
-    for start in range(0, size * count, size):
-        picked = rows[start : start + size]
-        if picked:
-            sources = [(trajectories[i], chunk) for i, chunk in picked]
-            yield _gather(sources, [advantages[i] for i, _ in picked], action_dim)
+def micro_batches(share: Share, size: int, action_dim: int) -> Iterator[MicroBatch]:
+    """Cut a share's chunks, in order, into micro-batches of at most ``size`` rows, then pad with inactive ones."""
+    rows = [
+        (trajectory, chunk, advantage)
+        for trajectory, advantage in zip(share.trajectories, share.advantages, strict=True)
+        for chunk in range(len(trajectory.tokens))
+    ]
+    assert len(rows) <= size * share.micro_batches, f"{len(rows)} chunks, {share.micro_batches} × {size} places"
+    for start in range(0, size * share.micro_batches, size):
+        if picked := rows[start : start + size]:
+            yield _gather(picked, action_dim)
         else:
-            padding = _gather([(spare, 0)], [0.0], action_dim)
+            padding = _gather([(share.spare, 0, 0.0)], action_dim)
             padding.mask.zero_()
             yield padding
 
 
-def _gather(sources: Sequence[tuple[Trajectory, int]], advantages: Sequence[float], action_dim: int) -> MicroBatch:
-    tokens = np.stack([trajectory.tokens[chunk] for trajectory, chunk in sources])
-    executed = np.array([trajectory.executed[chunk] for trajectory, chunk in sources])
-    images = np.stack([trajectory.images[chunk] for trajectory, chunk in sources])
-    states = np.stack([trajectory.states[chunk] for trajectory, chunk in sources])
+def _gather(rows: Sequence[tuple[Trajectory, int, float]], action_dim: int) -> MicroBatch:
+    """The chunks of (trajectory, chunk index, advantage) rows as one batch."""
+    tokens = np.stack([t.tokens[chunk] for t, chunk, _ in rows])
+    executed = np.array([t.executed[chunk] for t, chunk, _ in rows])
     return MicroBatch(
-        obs=stack_observations(images, states, [trajectory.summary.spec.instruction for trajectory, _ in sources]),
+        obs=stack_observations(
+            np.stack([t.images[chunk] for t, chunk, _ in rows]),
+            np.stack([t.states[chunk] for t, chunk, _ in rows]),
+            [t.summary.spec.instruction for t, _, _ in rows],
+        ),
         tokens=torch.from_numpy(tokens.astype(np.int64)),
-        log_probs=torch.from_numpy(np.stack([trajectory.log_probs[chunk] for trajectory, chunk in sources])),
-        advantages=torch.tensor(advantages, dtype=torch.float32),
+        log_probs=torch.from_numpy(np.stack([t.log_probs[chunk] for t, chunk, _ in rows])),
+        advantages=torch.tensor([advantage for _, _, advantage in rows], dtype=torch.float32),
         mask=torch.from_numpy(token_mask(executed, tokens.shape[1], action_dim)),
     )

@@ -15,7 +15,7 @@ def init_ranks(rank: int, world_size: int, address: str, port: int, device: torc
 
     Args:
         address, port: where rank 0 listens, the same on every rank.
-        device: the rank's own device.
+        device: the rank's own device; on GPUs, the only one that this process sees.
     """
     if world_size == 1:
         return
@@ -65,13 +65,14 @@ def transformer_blocks(model: nn.Module) -> list[nn.Module]:
     return blocks
 
 
-def full_parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter's name and whole value, one at a time, so that memory holds one parameter more than the shards.
+def full_parameters(model: nn.Module, device: torch.device) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter's name and whole value on ``device``, one at a time: memory holds the shards and one parameter.
 
-    Gathering is collective: all ranks iterate, to the end.
+    Gathering is collective: all ranks iterate, to the end. Offloaded shards are brought to the device first, because
+    NCCL gathers nothing else.
     """
     for name, parameter in model.named_parameters():
-        yield name, whole(parameter.detach())
+        yield name, whole(parameter.detach().to(device))
 
 
 def whole(tensor: Tensor) -> Tensor:

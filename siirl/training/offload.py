@@ -65,5 +65,5 @@ class Offload:
     def _move_optimizer(self, device: torch.device) -> None:
         for state in self.optimizer.state.values():
             for name, tensor in state.items():
-                if name != "step":  # AdamW reads its step count on the host
+                if name != "step":  # a single number
                     state[name] = tensor.to(device)

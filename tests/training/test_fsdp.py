@@ -68,7 +68,7 @@ def train_and_save(rank: int, folder: Path) -> None:
     trainer: Trainer[Trajectory] = Trainer(policy, offloading, CPU, rank, 2)
     assert all(isinstance(p, DTensor) for p in policy.model.parameters())
     metrics = update(policy, trainer, SmallPolicy(), seed=0)
-    full = dict(full_parameters(policy.model))
+    full = dict(full_parameters(policy.model, CPU))
     torch.save({"weights": full, "metrics": metrics, "version": trainer.version}, folder / f"rank{rank}.pt")
     trainer.save(folder / "checkpoint")
 
@@ -77,10 +77,10 @@ def load_and_train(rank: int, folder: Path) -> None:
     policy = SmallPolicy(seed=3)
     trainer: Trainer[Trajectory] = Trainer(policy, config(), CPU, rank, 2)
     trainer.load(folder / "one")
-    loaded = dict(full_parameters(policy.model))
+    loaded = dict(full_parameters(policy.model, CPU))
     version = trainer.version
     update(policy, trainer, SmallPolicy(), seed=1)
-    result = {"loaded": loaded, "version": version, "weights": dict(full_parameters(policy.model))}
+    result = {"loaded": loaded, "version": version, "weights": dict(full_parameters(policy.model, CPU))}
     torch.save(result, folder / f"{rank}.pt")
 
 
@@ -96,7 +96,7 @@ def train_openvla_oft(rank: int, folder: Path, world_size: int = 2) -> dict[str,
     episodes = play(tiny_policy(), config, chunks, image_size=40, state_dim=8)
     metrics = trainer.update(episodes, chunks, ADVANTAGES[:3], fetch)
     assert metrics["actor/rollout_train_logprob_diff"] < 1e-5
-    trained = {name: tensor.clone() for name, tensor in full_parameters(policy.model)}
+    trained = {name: tensor.clone() for name, tensor in full_parameters(policy.model, CPU)}
     torch.save(trained, folder / f"rank{rank}.pt")
     return trained
 
@@ -108,7 +108,7 @@ def skip_together(rank: int, folder: Path) -> None:
     episodes = play(SmallPolicy(), config(), CHUNKS)
     episodes[0].log_probs[0, 0] = np.nan
     metrics = trainer.update(episodes, CHUNKS, ADVANTAGES, fetch)
-    torch.save({"metrics": metrics, "weights": dict(full_parameters(policy.model))}, folder / f"rank{rank}.pt")
+    torch.save({"metrics": metrics, "weights": dict(full_parameters(policy.model, CPU))}, folder / f"rank{rank}.pt")
 
 
 def all_of_them(rank: int, folder: Path) -> None:
@@ -195,6 +195,6 @@ def test_blocks_are_found_once_and_outermost() -> None:
 
 def test_full_parameters_of_one_rank_are_the_parameters_themselves() -> None:
     model = SmallPolicy().model
-    assert {name: tensor.data_ptr() for name, tensor in full_parameters(model)} == {
+    assert {name: tensor.data_ptr() for name, tensor in full_parameters(model, CPU)} == {
         name: parameter.data_ptr() for name, parameter in model.named_parameters()
     }
