@@ -31,7 +31,9 @@ def load_demos(folder: Path) -> list[Demo]:
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; the defaults are the recipe of ``examples/start_policy``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--demos", type=Path, required=True, help="folder of demonstrations (.npz), searched recursively")
+    parser.add_argument(
+        "--demos", type=Path, required=True, help="folder of demonstrations (.npz), searched recursively"
+    )
     parser.add_argument("--architecture", type=Path, required=True, help="the policy's config.json")
     parser.add_argument("--vocabulary", type=Path, required=True, help="words that the tokenizer knows, one per line")
     parser.add_argument("--out", type=Path, required=True, help="policy folder to write")

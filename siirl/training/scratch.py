@@ -32,7 +32,9 @@ def word_tokenizer(words: Sequence[str]) -> Tokenizer:
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     bos = SPECIAL["bos_token"]
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])]
+    )
     tokenizer.add_special_tokens([*SPECIAL.values(), ANSWER])
     return tokenizer
 
@@ -58,7 +60,9 @@ def new_policy(
         raise ValueError(
             f"the vocabulary has {tokenizer.get_vocab_size()} tokens but text_config.vocab_size leaves room for {room}; raise it"
         )
-    side_files = {"tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **SPECIAL}, indent=2)}
+    side_files = {
+        "tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **SPECIAL}, indent=2)
+    }
     checkpoint = Checkpoint(config, {suite: statistics}, tokenizer, side_files)
     embodied = EmbodiedConfig(unnorm_key=suite, num_images_in_input=1)
     policy = OpenVLAOFT.build(checkpoint, embodied, dtype)
