@@ -27,7 +27,8 @@ def train(config: Config, session: Session, executor: Executor) -> Outcome:
     """Train until ``session.total_steps``, from the step that the session resumed at."""
     first = session.step
     if config.trainer.val_before_train and first == 0:
-        session.log(validate(session, executor))
+        with session.stage("validation"):
+            session.log(validate(session, executor))
     while session.step < session.total_steps:
         session.begin_step()
         metrics: dict[str, float] = {}
