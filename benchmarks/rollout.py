@@ -1,8 +1,9 @@
 """How fast the rollout is beside what the simulators alone can do on the same cores.
 
-``python benchmarks/rollout.py`` runs the quickstart's episodes through Ray, one simulator process per core, then lets as many bare
-processes execute the very same actions in the same episodes without Ray and without a policy. The floor counts their
-physics and one frame per chunk. Both are repeated in turns, because the machine's speed drifts.
+``python -m benchmarks.rollout`` runs the quickstart's episodes through Ray, one simulator process per core, then lets as
+many bare processes execute the very same actions in the same episodes without Ray and without a policy. The floor counts
+their physics and one frame per chunk. Both are repeated in turns, because the machine's speed drifts. Steps after an
+episode's end are what the simulators' own counters say beyond the episodes' lengths and settling.
 """
 
 import argparse
@@ -56,24 +57,30 @@ def _prompts(config: Config, count: int) -> list:
 
 
 def _roll_out(workers: RayWorkers, config: Config, specs: list[EpisodeSpec]) -> tuple[dict[str, Any], list[Trajectory]]:
-    acting = workers.submit("stats").result()["seconds_acting"]
+    acting, simulated = workers.submit("stats").result()["seconds_acting"], _simulated_steps(workers)
     began = time.perf_counter()
     temperature = config.actor_rollout_ref.rollout.temperature
     episodes = list(workers.rollout(specs, do_sample=True, temperature=temperature, keep=True))
     wall = time.perf_counter() - began
     acting = workers.submit("stats").result()["seconds_acting"] - acting
+    simulated = _simulated_steps(workers) - simulated
     trajectories = ray.get([e.trajectory for e in episodes])
     steps = sum(t.summary.steps for t in trajectories)
-    executed = sum(int(t.executed.sum()) for t in trajectories)
+    needed = steps + len(episodes) * config.actor_rollout_ref.embodied.env.num_steps_wait
     return {
         "episodes": len(episodes),
         "env_steps": steps,
-        "steps_after_the_end": executed - sum(min(t.summary.steps, t.summary.spec.max_steps) for t in trajectories),
+        "steps_after_the_end": simulated - needed,
         "wall_s": wall,
         "acting_s": acting,
         "steps_per_s": steps / wall,
         "steps_per_s_without_policy": steps / (wall - acting),
     }, trajectories
+
+
+def _simulated_steps(workers: RayWorkers) -> int:
+    """Control steps that the simulators have really done since they were built, settling included."""
+    return sum(ray.get([env.__ray_call__.remote(lambda self: self._env._simulator.steps) for env in workers.envs]))
 
 
 def floor(config: Config, trajectories: list[Trajectory]) -> dict[str, float]:

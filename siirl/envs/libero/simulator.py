@@ -34,6 +34,7 @@ class Simulator:
 
     Attributes:
         domain: robosuite's environment, for privileged reading of the scene.
+        steps: control steps simulated since it was built, settling included.
 
     Raises:
         ValueError: LIBERO is not installed properly, or this machine cannot render.
@@ -50,6 +51,7 @@ class Simulator:
         self.task = task
         self.image_size = image_size
         self.settle_steps = settle_steps
+        self.steps = 0
         self.init_states = load_init_states(task)
         with contextlib.redirect_stdout(io.StringIO()):
             self.domain = _build_domain(task, antialiasing, max_texture_size)
@@ -90,6 +92,7 @@ class Simulator:
 
     def step(self, action: np.ndarray) -> bool:
         """Simulate 50 ms under an action float [7] in LIBERO's convention (gripper −1 opens, +1 closes). Returns success."""
+        self.steps += 1
         exact = np.asarray(action, dtype=np.float32).astype(np.float64)
         return bool(self.domain.step(exact)[2])
 
