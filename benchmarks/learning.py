@@ -25,7 +25,7 @@ from siirl.training.checkpoint import CheckpointManager
 from siirl.workers.ray_workers import RayWorkers
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen first)
+import matplotlib.pyplot as plt
 
 ALGORITHMS = {"SRPO": "srpo", "GRPO, sparse reward": "sparse"}
 MODES = {"sampled, T=1": True, "greedy": False}
