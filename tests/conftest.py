@@ -1,12 +1,11 @@
 """Settings of the whole suite, and what its end-to-end tests share: one Ray, one tiny policy, small LIBERO textures."""
 
 import os
-
-from hypothesis import settings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: several processes share few cores
 os.environ.setdefault("LP_NUM_THREADS", "1")

@@ -5,6 +5,7 @@
 
 import logging
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from siirl.client.preflight import preflight
@@ -26,19 +27,21 @@ from siirl.workers.launch import launch
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 for a setting that cannot work."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        config = parse_command_line(sys.argv[1:] if argv is None else argv, preflight)
-        plan = compile_plan(build_graph(config), config)
-        if config.dry_run:
-            print(plan.describe())
-            print(memory_estimate(config))
-            return 0
-        check_same_run(Path(config.trainer.default_local_dir), config)
-        prompts = manifests(config)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(closing_lines(config, run(config, plan, prompts)))
+    with ExitStack() as stack:
+        try:
+            config = parse_command_line(sys.argv[1:] if argv is None else argv, preflight)
+            plan = compile_plan(build_graph(config), config)
+            if config.dry_run:
+                print(plan.describe())
+                print(memory_estimate(config))
+                return 0
+            check_same_run(Path(config.trainer.default_local_dir), config)
+            session, executor = start(config, plan, stack)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
+        outcome = train(config, session, executor)
+    print(closing_lines(config, outcome))
     return 0
 
 
@@ -49,22 +52,23 @@ def manifests(config: Config) -> tuple[list[Prompt], list[Prompt]]:
     return ensure_manifests(config, factory.tasks(env), env.max_steps or factory.default_max_steps(env))
 
 
-def run(config: Config, plan: Plan, prompts: tuple[list[Prompt], list[Prompt]]) -> Outcome:
-    """Start the workers, train, and stop them whatever happens."""
+def start(config: Config, plan: Plan, stack: ExitStack) -> tuple[Session, Executor]:
+    """Start the workers and resume; closing ``stack`` stops everything, whatever happens.
+
+    Raises:
+        ValueError: the manifests do not fit the config, the cluster cannot hold the plan, or no checkpoint can be used.
+    """
+    prompts = manifests(config)
     run_folder = Path(config.trainer.default_local_dir)
     run_folder.mkdir(parents=True, exist_ok=True)
-    (run_folder / "config.yaml").write_text(config_to_yaml(config))
     workers = launch(config, plan)
-    try:
-        with Progress(total_steps(config, len(prompts[0])), enabled="console" in config.trainer.logger) as progress:
-            session = Session(config, workers, prompts, progress)
-            executor = Executor(plan, config, workers, progress.episode_done)
-            try:
-                return train(config, session, executor)
-            finally:
-                session.close()
-    finally:
-        workers.close()
+    stack.callback(workers.close)
+    progress = Progress(total_steps(config, len(prompts[0])), enabled="console" in config.trainer.logger)
+    stack.enter_context(progress)
+    session = Session(config, workers, prompts, progress)
+    stack.callback(session.close)
+    (run_folder / "config.yaml").write_text(config_to_yaml(config))
+    return session, Executor(plan, config, workers, progress.episode_done)
 
 
 def closing_lines(config: Config, outcome: Outcome) -> str:

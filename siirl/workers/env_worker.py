@@ -13,6 +13,7 @@ from siirl.config.schema import Config
 from siirl.envs.base import ENVS, EnvObs, StepResult
 from siirl.roles.rollout import Died, Ready
 from siirl.workers.pool import Requests, SlotMap
+from siirl.workers.references import get
 
 
 class EnvWorker:
@@ -32,7 +33,7 @@ class EnvWorker:
         return self._env.step(slots, actions)
 
     def pid(self) -> int:
-        """The process, for tests that kill it."""
+        """The number of this process on its machine."""
         return os.getpid()
 
 
@@ -85,7 +86,7 @@ class RayEnvPool(SlotMap):
     def _collect(self, ref: ray.ObjectRef) -> list[Ready | Died]:
         call = self._calls.pop(ref)
         try:
-            return list(self.split(call.env, call.slots, ray.get(ref)))
+            return list(self.split(call.env, call.slots, get(ref)))
         except (RayActorError, ActorUnavailableError) as error:
             return self._died(call, str(error))
 

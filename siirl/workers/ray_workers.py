@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -16,6 +15,7 @@ from siirl.data.trajectory import Episode, EpisodeSpec, Trajectory
 from siirl.envs.base import ENVS
 from siirl.workers.env_worker import EnvWorker, RayEnvPool
 from siirl.workers.node_worker import NodeWorker
+from siirl.workers.references import RayFuture, get
 
 CONCURRENT_CALLS = 4
 """Threads of a node worker: a rollout streams from one while videos are embedded in another."""
@@ -36,17 +36,6 @@ class RayNodeWorker(NodeWorker):
 
 def _fetch(references: Sequence[ray.ObjectRef]) -> list[Trajectory]:
     return ray.get(list(references))
-
-
-@dataclass(frozen=True)
-class RayFuture:
-    """A result in Ray's object store."""
-
-    reference: ray.ObjectRef
-
-    def result(self) -> Any:
-        """Wait for it; raises what the worker raised."""
-        return ray.get(self.reference)
 
 
 def connect(config: Config) -> None:
@@ -84,14 +73,14 @@ class RayWorkers:
         slot = plan.slots[0]
         self._group = _reserve(gpu=slot.device != "cpu")
         here = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=0)
-        self._envs = self._start_envs(config, here)
+        self.envs = self._start_envs(config, here)
         actor = ray.remote(RayNodeWorker).options(
             num_cpus=1, num_gpus=int(slot.device != "cpu"), max_concurrency=CONCURRENT_CALLS, scheduling_strategy=here
         )
         # Ray shows a worker only its own accelerators, so that the first one it sees is the slot's
         device = "cpu" if slot.device == "cpu" else "cuda:0"
         worker: Any = actor
-        self._worker = worker.remote(config, device, self._envs, "embedding" in plan.placement)
+        self._worker = worker.remote(config, device, self.envs, "embedding" in plan.placement)
         ray.get(self._worker.ready.remote())
 
     @staticmethod
@@ -110,18 +99,24 @@ class RayWorkers:
         self, specs: Sequence[EpisodeSpec], *, do_sample: bool, temperature: float, keep: bool
     ) -> Iterator[Episode]:
         """See `Workers.rollout`."""
-        stream: Iterator[ray.ObjectRef] = self._worker.run.options(num_returns="streaming").remote(list(specs), do_sample, temperature, keep)
+        stream: Iterator[ray.ObjectRef] = self._worker.run.options(num_returns="streaming").remote(
+            list(specs), do_sample, temperature, keep
+        )
         for reference in stream:
-            summary = ray.get(reference)
+            summary = get(reference)
             yield Episode(summary, next(stream) if keep else None)
 
     def submit(self, operation: str, *args: Any) -> RayFuture:
         """See `Workers.submit`."""
         return RayFuture(getattr(self._worker, operation).remote(*args))
 
+    def simulator_processes(self) -> list[int]:
+        """Process numbers of the simulators on their machine, for tests that make one fail."""
+        return ray.get([env.pid.remote() for env in self._envs])
+
     def close(self) -> None:
         """Kill the actors and give the slots back."""
-        for actor in (self._worker, *self._envs):
+        for actor in (self._worker, *self.envs):
             ray.kill(actor)
         remove_placement_group(self._group)
 
