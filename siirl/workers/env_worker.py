@@ -1,8 +1,9 @@
 """Simulators as Ray actors, one process each, and the pool through which a rollout role drives them."""
 
+import math
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -14,6 +15,10 @@ from siirl.envs.base import ENVS, EnvObs, StepResult
 from siirl.roles.rollout import Died, Ready
 from siirl.workers.pool import Requests, SlotMap
 from siirl.workers.references import get
+
+FAULT_TOLERANCE: dict[str, Any] = {"max_restarts": -1, "max_task_retries": -1}
+"""Options of an `EnvWorker` actor. The retries let a call wait for a process that is still restarting, where Ray would else
+refuse it at once; the calls themselves ask for no repetition, because the episode that a dead process held is lost."""
 
 
 class EnvWorker:
@@ -39,7 +44,7 @@ class EnvWorker:
 
 @dataclass(frozen=True)
 class Call:
-    """A request that an env is working on."""
+    """A request that an env is working on. Its deadline is infinite once the env was killed for missing it."""
 
     env: int
     slots: list[int]
@@ -50,7 +55,7 @@ class RayEnvPool(SlotMap):
     """Simulator slots in Ray actors that restart when they die.
 
     Args:
-        actors: handles of `EnvWorker` actors with ``max_restarts=-1``.
+        actors: handles of `EnvWorker` actors with `FAULT_TOLERANCE`.
         slots_per_env: slots that each of them holds.
         timeout: longest time one call may take, seconds; then the simulator is killed, which restarts it.
     """
@@ -67,10 +72,11 @@ class RayEnvPool(SlotMap):
         assert self._calls or not block, "nothing was asked for, so nothing can be waited for"
         if not self._calls:
             return []
-        patience = max(0.0, min(c.deadline for c in self._calls.values()) - time.monotonic()) if block else 0.0
-        done, _ = ray.wait(list(self._calls), num_returns=1, timeout=patience)
-        if block and not done:
-            return self._kill_late()
+        while True:
+            self._kill_late()
+            done, _ = ray.wait(list(self._calls), num_returns=1, timeout=self._patience() if block else 0)
+            if done or not block:
+                break
         done, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
         return [event for ref in done for event in self._collect(ref)]
 
@@ -80,27 +86,29 @@ class RayEnvPool(SlotMap):
             if env in busy or (call := requests.take()) is None:
                 continue
             method, slots, argument = call
-            ref = getattr(self._actors[env], method).remote(slots, argument)
-            self._calls[ref] = Call(env, slots, time.monotonic() + self._timeout)
+            remote = getattr(self._actors[env], method).options(max_task_retries=0)
+            self._calls[remote.remote(slots, argument)] = Call(env, slots, time.monotonic() + self._timeout)
+
+    def _patience(self) -> float | None:
+        """Seconds until a call is late; None when none ever will be."""
+        deadline = min(call.deadline for call in self._calls.values())
+        return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+
+    def _kill_late(self) -> None:
+        """Kill envs that missed a deadline. Their calls then fail: only a call after that reaches the new process."""
+        now = time.monotonic()
+        for ref, call in self._calls.items():
+            if call.deadline <= now:
+                ray.kill(self._actors[call.env], no_restart=False)
+                self._calls[ref] = replace(call, deadline=math.inf)
 
     def _collect(self, ref: ray.ObjectRef) -> list[Ready | Died]:
         call = self._calls.pop(ref)
         try:
             return list(self.split(call.env, call.slots, get(ref)))
         except (RayActorError, ActorUnavailableError) as error:
-            return self._died(call, str(error))
-
-    def _kill_late(self) -> list[Ready | Died]:
-        now = time.monotonic()
-        late = [ref for ref, call in self._calls.items() if call.deadline <= now]
-        events: list[Ready | Died] = []
-        for ref in late:
-            call = self._calls.pop(ref)
-            ray.kill(self._actors[call.env], no_restart=False)
-            events += self._died(
-                call, f"no answer within actor_rollout_ref.embodied.env.step_timeout={self._timeout:g} s"
-            )
-        return events
+            late = f"no answer within actor_rollout_ref.embodied.env.step_timeout={self._timeout:g} s"
+            return self._died(call, late if call.deadline == math.inf else str(error))
 
     def _died(self, call: Call, cause: str) -> list[Ready | Died]:
         """A dead env loses the episodes of all its slots, not only of those in the call."""

@@ -13,7 +13,7 @@ from siirl.config.schema import Config
 from siirl.dag.compile import Plan
 from siirl.data.trajectory import Episode, EpisodeSpec, Trajectory
 from siirl.envs.base import ENVS
-from siirl.workers.env_worker import EnvWorker, RayEnvPool
+from siirl.workers.env_worker import FAULT_TOLERANCE, EnvWorker, RayEnvPool
 from siirl.workers.node_worker import NodeWorker
 from siirl.workers.references import RayFuture, get
 
@@ -89,9 +89,9 @@ class RayWorkers:
         per_process = min(env.num_envs, ENVS.get(env.env_type).max_slots_per_process)
         options = ray.remote(EnvWorker).options(
             num_cpus=0,
-            max_restarts=-1,
             scheduling_strategy=here,
             runtime_env={"env_vars": SIMULATOR_ENVIRONMENT},
+            **FAULT_TOLERANCE,
         )
         return [options.remote(config) for _ in range(env.num_envs // per_process)]
 
@@ -109,10 +109,6 @@ class RayWorkers:
     def submit(self, operation: str, *args: Any) -> RayFuture:
         """See `Workers.submit`."""
         return RayFuture(getattr(self._worker, operation).remote(*args))
-
-    def simulator_processes(self) -> list[int]:
-        """Process numbers of the simulators on their machine, for tests that make one fail."""
-        return ray.get([env.pid.remote() for env in self._envs])
 
     def close(self) -> None:
         """Kill the actors and give the slots back."""

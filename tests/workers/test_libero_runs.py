@@ -102,10 +102,10 @@ def undisturbed(workers: RayWorkers) -> dict[int, Trajectory]:
 def test_the_episode_of_a_simulator_that_fails_is_run_again(
     workers: RayWorkers, undisturbed: dict[int, Trajectory], how: signal.Signals
 ) -> None:
-    process = workers.simulator_processes()[0]
+    process = ray.get(workers.envs[0].pid.remote())
     disturbed = roll_out(workers, (process, how))
     assert sum(t.summary.retries for t in disturbed.values()) == 1
-    assert process not in workers.simulator_processes()
+    assert ray.get(workers.envs[0].pid.remote()) != process
     assert disturbed.keys() == undisturbed.keys() == {0, 1, 2, 3}
     for trial, trajectory in undisturbed.items():
         np.testing.assert_array_equal(disturbed[trial].tokens, trajectory.tokens)

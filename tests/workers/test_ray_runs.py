@@ -1,10 +1,15 @@
-"""Whole runs on Ray with a simulator that costs nothing: resuming, the inline backend, and every kind of failing worker."""
+"""Whole runs on Ray with a simulator that costs nothing: resuming, the inline backend, streaming, failing workers."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
+import ray
 
 from siirl.client.main_dag import main
+from siirl.dag.run import train
+from siirl.workers.ray_workers import RayWorkers
 from tests.workers.runs import (
     ENV,
     EXACT,
@@ -12,17 +17,20 @@ from tests.workers.runs import (
     TOY,
     assert_same_weights,
     command_line,
+    configured,
     log_of,
+    opened,
     weights_of,
     without_times,
 )
+from tests.workers.toy import plan_fault
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 @pytest.fixture(scope="module")
 def four_steps(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four deterministic steps at once."""
+    """Four deterministic steps at once, with two simulators."""
     folder = tmp_path_factory.mktemp("four")
     assert main(command_line(folder, policy, TOY, EXACT, {"trainer.total_training_steps": 4})) == 0
     return folder
@@ -37,3 +45,132 @@ def test_a_resumed_run_ends_with_the_same_weights_and_metrics(four_steps: Path, 
     assert_same_weights(halfway, weights_of(four_steps, 2))
     assert_same_weights(end, weights_of(four_steps, 4))
     assert without_times(log_of(tmp_path)) == without_times(log_of(four_steps))
+
+
+def test_one_process_without_ray_gives_the_same_weights(four_steps: Path, policy: Path, tmp_path: Path) -> None:
+    stop = {"trainer.total_training_steps": 4}
+    assert main(command_line(tmp_path, policy, TOY, EXACT, INLINE, stop)) == 0
+    assert_same_weights(weights_of(tmp_path, 4), weights_of(four_steps, 4))
+    assert without_times(log_of(tmp_path)) == without_times(log_of(four_steps))
+
+
+def test_simulators_that_die_and_hang_change_nothing_but_the_count(
+    four_steps: Path, policy: Path, tmp_path: Path
+) -> None:
+    for trial in range(5):
+        plan_fault(trial, 8, "exit")
+    faults = [plan_fault(0, 0, "hang")]
+    short = {f"{ENV}.step_timeout": 15, "trainer.total_training_steps": 2}
+    assert main(command_line(tmp_path, policy, TOY, EXACT, short)) == 0
+    assert not any(fault.exists() for fault in faults)
+    rows = log_of(tmp_path)
+    assert sum(row["env/retries"] for row in rows) >= 3
+    assert_same_weights(weights_of(tmp_path, 2), weights_of(four_steps, 2))
+
+
+def test_reduced_precision_agrees_between_rollout_and_update(policy: Path, tmp_path: Path) -> None:
+    bf16 = {"actor_rollout_ref.model.dtype": "bf16", "trainer.total_training_steps": 1, "trainer.save_freq": -1}
+    assert main(command_line(tmp_path, policy, TOY, bf16)) == 0
+    (row,) = log_of(tmp_path)
+    assert 0 < row["actor/rollout_train_logprob_diff"] < 0.02
+
+
+def test_groups_are_embedded_while_the_rollout_goes_on(policy: Path, tmp_path: Path) -> None:
+    settings = {
+        "algorithm.reward": "srpo",
+        f"{ENV}.env_name": "toy_slow",
+        "data.train_batch_size": 5,
+        "trainer.total_training_steps": 1,
+        "trainer.save_freq": -1,
+    }
+    embedded: list[ray.ObjectRef] = []
+    ready_at_episode: list[int] = []
+
+    def count_ready(_: object) -> None:
+        ready_at_episode.append(len(ray.wait(embedded, num_returns=len(embedded), timeout=0)[0]) if embedded else 0)
+
+    with opened(configured(command_line(tmp_path, policy, TOY, settings)), count_ready) as (session, executor, workers):
+        submit = workers.submit
+
+        def remember(operation: str, *arguments: object) -> object:
+            future = submit(operation, *arguments)
+            if operation == "embed":
+                embedded.append(future.reference)
+            return future
+
+        workers.submit = remember
+        train(executor.config, session, executor)
+    assert len(embedded) == 5
+    assert len(ready_at_episode) == 10
+    assert ready_at_episode[-1] >= 1, "no embedding was ready when the last episode ended"
+
+
+def test_an_error_in_a_simulator_ends_the_run_as_itself(policy: Path, tmp_path: Path) -> None:
+    fault = plan_fault(0, 8, "error")
+    everything = {"data.train_batch_size": 5}
+    with pytest.raises(ArithmeticError, match="the toy broke") as raised:
+        main(command_line(tmp_path, policy, TOY, everything))
+    assert not fault.exists()
+    assert "toy.py" in str(raised.value.__cause__), "the worker's own traceback is shown"
+
+
+def test_a_dead_node_worker_ends_the_run_and_the_next_one_goes_on(policy: Path, tmp_path: Path) -> None:
+    config = configured(command_line(tmp_path, policy, TOY, EXACT, {"trainer.total_training_steps": 3}))
+
+    def kill(_: object) -> None:
+        if session.step == 2:
+            ray.kill(workers._worker)
+
+    with pytest.raises(ray.exceptions.RayActorError):
+        with opened(config, kill) as (session, executor, workers):
+            train(config, session, executor)
+    assert [row["step"] for row in log_of(tmp_path)] == [1]
+    assert main(command_line(tmp_path, policy, TOY, EXACT, {"trainer.total_training_steps": 3})) == 0
+    assert [row["step"] for row in log_of(tmp_path)] == [1, 2, 3]
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(policy: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    config = configured(command_line(tmp_path, policy, TOY, EXACT, {"trainer.total_training_steps": 3}))
+
+    def limit(_: object) -> None:
+        """Files of more than 64 kB cannot be written in step 2."""
+        size = 65536 if session.step == 2 else resource.RLIM_INFINITY
+        resource.prlimit(process, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    with opened(config, limit) as (session, executor, workers):
+        assert isinstance(workers, RayWorkers)
+        process = ray.get(workers._worker.__ray_call__.remote(lambda worker: os.getpid()))
+        train(config, session, executor)
+    assert [row["checkpoint/failed"] for row in log_of(tmp_path)] == [0, 1, 0]
+    assert sorted(path.name for path in tmp_path.glob("global_step_*")) == ["global_step_1", "global_step_3"]
+
+
+@pytest.fixture(autouse=True)
+def no_fault_is_left(toy: Path) -> None:
+    for fault in toy.iterdir():
+        fault.unlink()
+
+
+def test_simulators_stop_with_the_run(policy: Path, tmp_path: Path) -> None:
+    config = configured(command_line(tmp_path, policy, TOY, {"trainer.total_training_steps": 1}))
+    with opened(config) as (_, _, workers):
+        assert isinstance(workers, RayWorkers)
+        processes = ray.get([env.pid.remote() for env in workers.envs])
+        reserved = ray.available_resources()["CPU"]
+    for process in processes:
+        _wait_until_gone(process)
+    assert ray.available_resources()["CPU"] == reserved + 1
+
+
+def _wait_until_gone(process: int) -> None:
+    import time
+
+    for _ in range(300):
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.kill(process, signal.SIGKILL)
+    pytest.fail(f"simulator process {process} outlived its run")
