@@ -57,6 +57,7 @@ class Session:
         self._workers.submit("load", found.path).result()
         state = found.state
         self.step = state["step"]
+        self.progress.resume(self.step)
         self.sampler.load_state_dict(state["sampler"])
         self.success_before = state["success_before"]
         self.success_after = state["success_after"]

@@ -75,6 +75,10 @@ class Progress:
             self._live.stop()
             _redirect_logs(during, sys.stderr)
 
+    def resume(self, step: int) -> None:
+        """The run goes on after ``step`` steps of an earlier one."""
+        self._step = step
+
     def stage(self, name: str) -> None:
         """A stage of the step begins; an episode bar of the stage before goes away."""
         self._stage, self._stage_started = STAGES.get(name, name), self._clock()

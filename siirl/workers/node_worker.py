@@ -3,6 +3,7 @@
 A plain class; `ray_workers.py` runs it as a Ray actor, `inline.py` in this process.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ class NodeWorker:
     def __init__(self, config: Config, device: str, pool: EnvPool, fetch: Fetch, with_embedding: bool) -> None:
         torch.manual_seed(config.trainer.seed)
         torch.use_deterministic_algorithms(config.trainer.deterministic)
-        self._threads = config.trainer.cpu_threads or torch.get_num_threads()
+        # not torch's own default: Ray sets OMP_NUM_THREADS to the number of CPUs that the actor reserves
+        self._threads = config.trainer.cpu_threads or len(os.sched_getaffinity(0))
         self._fetch = fetch
         section = config.actor_rollout_ref
         where = torch.device(device)
