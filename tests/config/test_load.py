@@ -59,7 +59,7 @@ def test_values_of_the_command_line_have_the_right_types(tmp_path: Path) -> None
     assert config.trainer.seed == 3
     assert config.actor_rollout_ref.embodied.env.task_ids == [0, 2]
     assert config.trainer.project_name == "b", "the last one counts"
-    assert config.data.val_files == "data/train.parquet.val"
+    assert config.data.val_files == "data/libero_spatial/train.parquet.val"
 
 
 def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_the_reward_tells_srpo_and_grpo_apart(tmp_path: Path) -> None:
     srpo = load_config("embodied_srpo_trainer", [path_override(tmp_path)])
     grpo = load_config("embodied_grpo_trainer", [path_override(tmp_path)])
     different = {name for name in KEYS if get_value(srpo, name) != get_value(grpo, name)}
-    assert different == {"algorithm.reward", "trainer.experiment_name"}
+    assert different == {"algorithm.reward", "trainer.experiment_name", "trainer.default_local_dir"}
 
 
 @pytest.mark.parametrize("dry_run", ["true", "false"])
