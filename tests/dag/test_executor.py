@@ -1,0 +1,187 @@
+"""The executor on make-believe workers: groups, filters, refills, and what overlaps with what."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from siirl.config.schema import Config
+from siirl.dag.compile import compile_plan
+from siirl.dag.executor import Batch, Executor
+from siirl.dag.pipelines import build_graph
+from siirl.data.manifest import Prompt
+from siirl.data.sampler import PromptSampler
+from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary
+
+PROMPTS = [Prompt("suite", 0, trial, "do it", "train", 24) for trial in range(50)]
+
+
+class LateFuture:
+    """Becomes ready only when it is waited for."""
+
+    def __init__(self, value: Any, on_wait: Callable[[], None]) -> None:
+        self._value, self._on_wait = value, on_wait
+
+    def result(self) -> Any:
+        self._on_wait()
+        return self._value
+
+
+class FakeWorkers:
+    """Episodes end in the order of ``index`` first, so that the groups end late and interleaved; events are noted.
+
+    Args:
+        successes: trial → which of its episodes succeed.
+        dropped: (trial, index) of episodes with a drop reason.
+    """
+
+    def __init__(
+        self, successes: dict[int, Sequence[bool]] | None = None, dropped: set[tuple[int, int]] | None = None
+    ) -> None:
+        self.successes = successes or {}
+        self.dropped = dropped or set()
+        self.events: list[str] = []
+        self.updates: list[tuple[list[object], list[int], np.ndarray]] = []
+
+    def rollout(
+        self, specs: Sequence[EpisodeSpec], *, do_sample: bool, temperature: float, keep: bool
+    ) -> Iterator[Episode]:
+        halves = specs[: len(specs) // 2], specs[len(specs) // 2 :]
+        for spec in (spec for half in halves for spec in sorted(half, key=lambda s: (-s.index, s.group_id))):
+            self.events.append(f"episode {spec.group_id}.{spec.index}")
+            success = self.successes.get(spec.trial_id, (True, False))[spec.index % 2]
+            reason = "nan_observation" if (spec.trial_id, spec.index) in self.dropped else None
+            summary = EpisodeSummary(spec, success and not reason, 24, 3, not success, 0, reason)
+            yield Episode(summary, f"{spec.trial_id}.{spec.index}" if keep else None)
+
+    def submit(self, operation: str, *args: Any) -> LateFuture:
+        if operation == "update":
+            self.updates.append(args)
+            return LateFuture({"actor/loss": 0.5}, lambda: None)
+        assert operation == "embed"
+        (names,) = args
+        self.events.append(f"submit {names[0]}")
+        values = np.array([[float(name)] for name in names], np.float32)
+        return LateFuture(values, lambda: self.events.append(f"wait {names[0]}"))
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+@pytest.fixture
+def config() -> Config:
+    config = Config()
+    config.data.train_batch_size = 4
+    config.actor_rollout_ref.rollout.n = 2
+    return config
+
+
+def make(config: Config, workers: FakeWorkers) -> Executor:
+    return Executor(compile_plan(build_graph(config), config), config, workers, lambda summary: None)
+
+
+def collect(config: Config, workers: FakeWorkers) -> Batch:
+    return make(config, workers).collect(PromptSampler(PROMPTS, shuffle=False, seed=0), 1, lambda total: None)
+
+
+def trials(batch: Batch) -> list[int]:
+    return [e.summary.spec.trial_id for e in batch.episodes]
+
+
+def test_episodes_come_ordered_by_group_and_index(config: Config) -> None:
+    batch = collect(config, FakeWorkers())
+    assert [(e.summary.spec.group_id, e.summary.spec.index) for e in batch.episodes] == [
+        (g, i) for g in range(4) for i in range(2)
+    ]
+    assert batch.metrics() == {"filter/acceptance_rate": 1.0, "filter/gen_batches": 1.0}
+
+
+def test_a_group_is_embedded_before_the_last_episode_and_awaited_after_it(config: Config) -> None:
+    workers = FakeWorkers()
+    batch = collect(config, workers)
+    last_episode = max(i for i, event in enumerate(workers.events) if event.startswith("episode"))
+    submitted = [i for i, event in enumerate(workers.events) if event.startswith("submit")]
+    awaited = [i for i, event in enumerate(workers.events) if event.startswith("wait")]
+    assert len(submitted) == len(awaited) == 4
+    assert sum(i < last_episode for i in submitted) == 3, "only the last group to end waits for the last episode"
+    assert min(awaited) > last_episode
+    for episode in batch.episodes:
+        assert episode.columns["embedding"] == np.float32(episode.trajectory)
+
+
+def test_filtered_groups_are_counted_and_never_embedded(config: Config) -> None:
+    workers = FakeWorkers({0: (True, True), 2: (False, False)})
+    batch = collect(config, workers)
+    assert trials(batch) == [1, 1, 3, 3]
+    assert sorted(event for event in workers.events if event.startswith("submit")) == ["submit 1.0", "submit 3.0"]
+    assert batch.metrics() == {
+        "filter/acceptance_rate": 0.5,
+        "filter/gen_batches": 1.0,
+        "filter/dropped_accuracy_high": 1.0,
+        "filter/dropped_accuracy_low": 1.0,
+    }
+    assert len(batch.summaries) == 8, "dropped episodes stay in the metrics"
+
+
+def test_a_refill_goes_on_with_new_prompts_and_new_group_numbers(config: Config) -> None:
+    config.algorithm.filter_groups.max_num_gen_batches = 3
+    workers = FakeWorkers(dict.fromkeys((0, 1, 2, 5), (True, True)))
+    batch = collect(config, workers)
+    assert batch.gen_batches == 2
+    assert trials(batch) == [3, 3, 4, 4, 6, 6, 7, 7]
+    assert [e.summary.spec.group_id for e in batch.episodes] == trials(batch)
+
+
+def test_refilling_ends_at_its_limit_and_an_empty_step_is_empty(config: Config) -> None:
+    config.algorithm.filter_groups.max_num_gen_batches = 3
+    batch = collect(config, FakeWorkers(dict.fromkeys(range(50), (False, False))))
+    assert batch.gen_batches == 3
+    assert batch.groups == 12
+    assert batch.episodes == []
+    assert batch.rewards is None
+    assert batch.metrics()["filter/acceptance_rate"] == 0
+
+
+def test_oversampling_cuts_the_surplus_in_prompt_order(config: Config) -> None:
+    config.algorithm.embodied_sampling.oversample_factor = 1.5
+    batch = collect(config, FakeWorkers({1: (True, True)}))
+    assert batch.groups == 6
+    assert trials(batch) == [0, 0, 2, 2, 3, 3, 4, 4]
+
+
+def test_a_dropped_episode_leaves_its_group_and_a_group_without_episodes_is_dropped(config: Config) -> None:
+    config.actor_rollout_ref.rollout.n = 3
+    workers = FakeWorkers(dropped={(0, 0), (2, 0), (2, 1), (2, 2)})
+    batch = collect(config, workers)
+    assert trials(batch) == [0, 0, 1, 1, 1, 3, 3, 3]
+    assert [e.summary.spec.index for e in batch.episodes][:2] == [1, 2]
+    assert batch.dropped["no_valid_episode"] == 1
+
+
+def test_batch_nodes_add_columns_and_the_update_gets_them(config: Config) -> None:
+    config.algorithm.reward = "sparse"
+    workers = FakeWorkers()
+    executor = make(config, workers)
+    batch = executor.collect(PromptSampler(PROMPTS, shuffle=False, seed=0), 1, lambda total: None)
+    metrics: dict[str, float] = {}
+    for node in executor.plan.batch_nodes:
+        metrics |= executor.run_batch_node(node, batch.episodes)
+    assert metrics == {"actor/loss": 0.5}
+    ((references, chunks, advantages),) = workers.updates
+    assert references == [f"{g}.{i}" for g in range(4) for i in range(2)]
+    assert chunks == [3] * 8
+    np.testing.assert_allclose(advantages, [0.5**0.5, -(0.5**0.5)] * 4, rtol=1e-5)
+
+
+def test_validation_runs_every_episode_once_and_keeps_no_trajectory(config: Config) -> None:
+    config.data.val_batch_size = 3
+    seen: list[EpisodeSummary] = []
+    executor = make(config, FakeWorkers())
+    executor.on_episode = seen.append
+    specs = [EpisodeSpec("suite", 0, trial, "", 24, trial, 0, 0, 0) for trial in range(8)]
+    totals: list[int] = []
+    summaries = executor.evaluate(specs, totals.append)
+    assert sorted(s.spec.trial_id for s in summaries) == list(range(8))
+    assert seen == summaries
+    assert totals == [8]
