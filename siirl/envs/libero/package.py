@@ -41,13 +41,12 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def import_libero(module: str) -> ModuleType:
-    """Import ``libero.libero.<module>`` after preparing this process for it, without output or questions.
+    """Import ``libero.libero.<module>`` without output or questions. Simulators need `prepare_rendering` before.
 
     Raises:
-        ValueError: LIBERO or its simulator is missing, has another version, or cannot render here; says the fix.
+        ValueError: LIBERO or its simulator is missing or has another version; says the fix.
     """
     _check_versions()
-    _prepare_rendering()
     _answer_libero_config()
     _configure_robosuite_logging()
     try:
@@ -72,14 +71,17 @@ def _check_versions() -> None:
         raise ValueError(f"env_type=libero needs LIBERO itself; {INSTALL_HINT}")
 
 
-def _prepare_rendering() -> None:
-    """Choose an off-screen OpenGL and one software rasteriser thread per simulator (processes are the parallelism)."""
+def prepare_rendering() -> None:
+    """Choose an off-screen OpenGL and one software rasteriser thread per simulator (processes are the parallelism).
+
+    Raises:
+        ValueError: this machine has no such OpenGL; says what to install.
+    """
     os.environ.setdefault("LP_NUM_THREADS", "1")
     if sys.platform != "linux":
         return
-    if (
-        os.environ.get("CUDA_VISIBLE_DEVICES") == ""
-    ):  # as in Ray's actors without a GPU; robosuite takes its EGL device from there
+    # Empty as in Ray's actors without a GPU; robosuite takes its EGL device from there.
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         os.environ.setdefault("MUJOCO_EGL_DEVICE_ID", "0")
     backend = os.environ.setdefault("MUJOCO_GL", "egl")
     if backend not in GL_LIBRARIES:

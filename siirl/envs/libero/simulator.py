@@ -8,18 +8,24 @@ import atexit
 import contextlib
 import gc
 import io
+import logging
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
 from siirl.envs.libero.assets import use_small_textures
-from siirl.envs.libero.package import import_libero
+from siirl.envs.libero.package import import_libero, prepare_rendering
 from siirl.envs.libero.suites import LiberoTask, load_init_states
+
+log = logging.getLogger(__name__)
 
 MAIN_CAMERA = "agentview"
 WRIST_CAMERA = "robot0_eye_in_hand"
 STAY_STILL = np.array([0, 0, 0, 0, 0, 0, -1], dtype=np.float32)
 """No motion, gripper open: what the arm does while objects settle."""
+MAX_DRAWS = 100
+"""Random placements of the objects that are tried at a reset; each is quick, and almost always the first one fits."""
 
 
 class Simulator:
@@ -55,9 +61,8 @@ class Simulator:
         self.init_states = load_init_states(task)
         with contextlib.redirect_stdout(io.StringIO()):
             self.domain = _build_domain(task, antialiasing, max_texture_size)
-        for name in (
-            self.domain.observation_names
-        ):  # they would be computed at every physics step; `state` reads what is needed
+        # Observables would be computed at every physics step; `state` reads what is needed.
+        for name in self.domain.observation_names:
             self.domain.modify_observable(name, "enabled", False)
             self.domain.modify_observable(name, "active", False)
         atexit.register(self.close)  # runs before EGL's own exit handler, which was registered while building
@@ -70,18 +75,14 @@ class Simulator:
 
         Raises:
             ValueError: the task has no such trial.
+            RuntimeError: the task's objects cannot be placed.
         """
         if not 0 <= trial_id < len(self.init_states):
             raise ValueError(
                 f"{self.task.suite} task {self.task.task_id} has no trial {trial_id}; allowed: 0 to {len(self.init_states) - 1}"
             )
-        from robosuite.utils.errors import RandomizationError
-
         self.domain.seed(seed)
-        while True:  # the random placement, which the initial state then overrides, may fail to fit; LIBERO draws again
-            with contextlib.suppress(RandomizationError):
-                self.domain.reset()
-                break
+        self._place_at_random()
         gripper = self.domain.robots[0].gripper
         gripper.current_action = np.zeros(gripper.dof)  # survives robosuite's own reset
         self.domain.sim.set_state_from_flattened(self.init_states[trial_id])
@@ -90,14 +91,45 @@ class Simulator:
         for _ in range(self.settle_steps):
             self.step(STAY_STILL)
 
+    def _place_at_random(self) -> None:
+        """Robosuite's own reset. The initial state then moves the objects; furniture stays where it was drawn."""
+        from robosuite.utils.errors import RandomizationError
+
+        for _ in range(MAX_DRAWS):
+            with contextlib.suppress(RandomizationError):  # the objects did not fit; LIBERO draws again, too
+                self.domain.reset()
+                return
+        task = f"{self.task.suite} task {self.task.task_id}"
+        raise RuntimeError(f"the objects of {task} fitted into the scene in none of {MAX_DRAWS} random placements")
+
     def step(self, action: np.ndarray) -> bool:
-        """Simulate 50 ms under an action float [7] in LIBERO's convention (gripper −1 opens, +1 closes). Returns success."""
+        """Simulate 50 ms under an action float [7] in LIBERO's convention (gripper −1 opens, +1 closes). Returns success,
+        which nothing is that happens after the physics `diverged`."""
         self.steps += 1
         exact = np.asarray(action, dtype=np.float32).astype(np.float64)
-        return bool(self.domain.step(exact)[2])
+        success = bool(self.domain.step(exact)[2])
+        return success and not self.diverged
+
+    @property
+    def diverged(self) -> bool:
+        """Whether MuJoCo has met a NaN, an infinity or a number beyond 1e10 since the last reset.
+
+        It then goes on from the model's default pose, where all is finite: its counters alone tell.
+        """
+        import mujoco
+
+        kind = mujoco.mjtWarning
+        warnings = self.domain.sim.data._data.warning  # robosuite's wrapper hides it
+        bad = (kind.mjWARN_BADQPOS, kind.mjWARN_BADQVEL, kind.mjWARN_BADQACC, kind.mjWARN_BADCTRL)
+        return any(warnings[int(k)].number > 0 for k in bad)
 
     def state(self) -> np.ndarray:
-        """Proprioception float32 [8]: end-effector position (m), its axis-angle (rad), gripper joints (m)."""
+        """Proprioception float32 [8]: end-effector position (m), its axis-angle (rad), gripper joints (m).
+
+        All NaN from the moment that the physics `diverged` until the next reset.
+        """
+        if self.diverged:
+            return np.full(8, np.nan, np.float32)
         from robosuite.utils.transform_utils import convert_quat, quat2axisangle
 
         robot, data = self.domain.robots[0], self.domain.sim.data
@@ -126,11 +158,15 @@ class Simulator:
         gc.collect()
 
 
-def _build_domain(task: LiberoTask, antialiasing: bool, max_texture_size: int | None):  # type: ignore[no-untyped-def]
+def _build_domain(task: LiberoTask, antialiasing: bool, max_texture_size: int | None) -> Any:
     """Robosuite's environment of a task, set up as LIBERO's own evaluation does, but for rendering and resetting."""
+    prepare_rendering()
     envs = import_libero("envs")
     bddl_utils = import_libero("envs.bddl_utils")
+    import mujoco
     from robosuite import load_controller_config
+
+    mujoco.set_mju_user_warning(log.warning)  # else MuJoCo writes MUJOCO_LOG.TXT into the working directory
 
     problem = envs.TASK_MAPPING[bddl_utils.get_problem_info(str(task.bddl_file))["problem_name"]]
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,6 +168,37 @@ def test_non_finite_action_is_refused_unexecuted(env: LiberoEnv, calls: Counter[
     with pytest.raises(ValueError, match="NaN or infinite action in episode libero_spatial/0/45"):
         env.step([0], actions)
     assert not calls
+
+
+def test_a_diverged_simulation_is_nan_until_the_next_reset(
+    env: LiberoEnv, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """MuJoCo itself goes on from a finite default pose, and would write a log file."""
+    monkeypatch.chdir(tmp_path)
+    still = np.zeros((1, CHUNK, 7), np.float32)
+    env.reset([0], [episode()])
+    assert env._simulator is not None
+    env._simulator.domain.sim.data.qvel[-1] = np.nan
+    assert np.isnan(env.step([0], still).obs.states).all()
+    again = env.step([0], still)
+    assert np.isnan(again.obs.states).all(), "for the rest of the episode"
+    assert not again.success[0]
+    assert np.isfinite(env.reset([0], [episode()]).states).all()
+    assert np.isfinite(env.step([0], still).obs.states).all()
+    assert not list(tmp_path.iterdir()), "MUJOCO_LOG.TXT"
+
+
+def test_objects_that_never_fit_end_the_reset(env: LiberoEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    from robosuite.utils.errors import RandomizationError
+
+    def full() -> None:
+        raise RandomizationError("no place")
+
+    env.reset([0], [episode()])
+    assert env._simulator is not None
+    monkeypatch.setattr(env._simulator.domain, "reset", full)
+    with pytest.raises(RuntimeError, match="objects of libero_spatial task 0 fitted into the scene in none of 100"):
+        env.reset([0], [episode()])
 
 
 def test_unknown_trial_and_task_are_named(env: LiberoEnv) -> None:

@@ -14,6 +14,8 @@ import yaml
 from siirl.config.schema import EnvConfig
 from siirl.envs.libero import LiberoEnv, package
 
+from .conftest import episode
+
 CONFIG = EnvConfig()
 
 
@@ -42,14 +44,20 @@ def test_missing_opengl_says_what_to_install(monkeypatch: pytest.MonkeyPatch, ba
     monkeypatch.setenv("MUJOCO_GL", backend)
     monkeypatch.setattr(package.ctypes.util, "find_library", lambda name: None)
     with pytest.raises(ValueError, match=f"MUJOCO_GL={backend}.*not installed; {fix}"):
-        LiberoEnv.tasks(CONFIG)
+        LiberoEnv(CONFIG).reset([0], [episode()])
+
+
+def test_listing_tasks_needs_no_opengl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dry run plans on a machine that cannot render."""
+    monkeypatch.setattr(package.ctypes.util, "find_library", lambda name: None)
+    assert len(LiberoEnv.tasks(CONFIG)) == 10
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="off-screen OpenGL libraries are Linux's")
 def test_on_screen_opengl_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "glfw")
     with pytest.raises(ValueError, match="MUJOCO_GL='glfw' cannot render off-screen; allowed: egl, osmesa"):
-        LiberoEnv.tasks(CONFIG)
+        LiberoEnv(CONFIG).reset([0], [episode()])
 
 
 def run_python(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -68,7 +76,8 @@ def run_python(script: str, **environment: str) -> subprocess.CompletedProcess[s
 
 def test_import_is_silent_and_chooses_off_screen_rendering() -> None:
     script = (
-        "import os; from siirl.envs.libero.package import import_libero; import_libero('envs');"
+        "import os; from siirl.envs.libero.package import import_libero, prepare_rendering;"
+        "prepare_rendering(); import_libero('envs');"
         "print(os.environ['LP_NUM_THREADS'], os.environ['MUJOCO_GL'])"
     )
     run = run_python(script)
