@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from siirl.config.schema import Config
 from siirl.dag.compile import Plan
 from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Trajectory
@@ -48,9 +50,18 @@ class Done:
 
 
 class InlineWorkers:
-    """The one node worker, in this process."""
+    """The one node worker, in this process.
+
+    Raises:
+        ValueError: an accelerator is declared, and this process has none.
+    """
 
     def __init__(self, config: Config, plan: Plan) -> None:
+        if plan.slots[0].device != "cpu" and not torch.cuda.is_available():
+            raise ValueError(
+                f"trainer.n_gpus_per_node={config.trainer.n_gpus_per_node}, but PyTorch finds no accelerator on this "
+                "machine; set trainer.n_gpus_per_node=0 to run on the CPU"
+            )
         self._pool = InlinePool(config)
         with_embedding = "embedding" in plan.placement
         self._worker = NodeWorker(config, plan.slots[0].device, self._pool, list, with_embedding)
