@@ -36,10 +36,10 @@ def given(config: Config, key: str) -> str:
 
 
 def check_estimator(config: Config) -> Iterator[str]:
-    """GRPO scores whole episodes against their group: it has no discount, no lambda and no value model."""
+    """GRPO scores whole episodes against their group: it has no discount and no lambda; nothing has a value model."""
     estimator = given(config, "algorithm.adv_estimator")
     for key in ("algorithm.gamma", "algorithm.lam"):
-        if get_value(config, key) != 1:
+        if config.algorithm.adv_estimator == "grpo" and get_value(config, key) != 1:
             yield refuse(config, key, f"1.0 with {estimator}, which scores whole episodes", f"{key}=1.0")
     if config.critic.use_critic_model:
         key = "critic.use_critic_model"
@@ -178,15 +178,13 @@ def check_placement(config: Config) -> Iterator[str]:
         key = "trainer.deterministic"
         allowed = f"false with {gpus}: bit-reproducibility is only kept on the CPU"
         yield refuse(config, key, allowed, f"{key}=false or trainer.n_gpus_per_node=0")
-    if trainer.backend == "inline":
-        for key in ("trainer.nnodes", "trainer.n_gpus_per_node"):
-            if get_value(config, key) > 1:
-                yield refuse(
-                    config,
-                    key,
-                    "at most 1 with trainer.backend=inline, which is one process",
-                    f"{key}=1 or trainer.backend=ray",
-                )
+    for key in ("trainer.nnodes", "trainer.n_gpus_per_node"):
+        if get_value(config, key) > 1 and not config.dry_run:
+            allowed = "at most 1: this version runs one slot; more are planned only"
+            yield refuse(config, key, allowed, f"{key}=1, or dry_run=true for the plan")
+        elif get_value(config, key) > 1 and trainer.backend == "inline":
+            allowed = "at most 1 with trainer.backend=inline, which is one process"
+            yield refuse(config, key, allowed, f"{key}=1 or trainer.backend=ray")
 
 
 def check_schedule(config: Config) -> Iterator[str]:
@@ -236,6 +234,10 @@ def check_video_encoder(config: Config) -> Iterator[str]:
     """V-JEPA 2 needs weights, the pixel encoder takes none."""
     embodied, key = config.actor_rollout_ref.embodied, f"{EMBODIED}.video_embedding_model_path"
     encoder, path = f"{EMBODIED}.video_encoder", embodied.video_embedding_model_path
+    if embodied.embedding_model_offload and embodied.video_encoder != "vjepa2" and not path:
+        offload = f"{EMBODIED}.embedding_model_offload"
+        allowed = f"false with {given(config, encoder)} and {given(config, key)}: the pixel encoder has no weights"
+        yield refuse(config, offload, allowed, f"{offload}=false, or name V-JEPA 2's weights with {key}")
     if embodied.video_encoder == "vjepa2" and not path and not config.dry_run:
         fix = f"{key}=<vitg-384.pt or folder>, or {encoder}=pixels, which needs no weights"
         yield refuse(config, key, f"a path with {given(config, encoder)}", fix)

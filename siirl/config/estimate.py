@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from siirl.config.schema import Config, EmbodiedConfig, EnvConfig
+from siirl.rewards.base import REWARDS
 
 Shapes = dict[str, list[int]]
 """Parameter name → shape."""
@@ -51,7 +52,7 @@ def estimate_rows(config: Config) -> list[Row]:
     rows = []
     if files := _weight_files(Path(config.actor_rollout_ref.model.path)):
         rows += _policy_rows(config, {name: shape for file in files for name, shape in read_shapes(file).items()})
-    if config.algorithm.reward == "srpo" and (count := _encoder_parameters(embodied)):
+    if REWARDS.get(config.algorithm.reward).needs_embedding and (count := _encoder_parameters(embodied)):
         rows.append(Row("slot", "video encoder, float32", count * FP32 / GIB))
     return [*rows, _trajectories(config), *_simulators(embodied.env, max(1, config.trainer.n_gpus_per_node))]
 

@@ -29,8 +29,14 @@ def section(kind: type, doc: str) -> Any:
     return field(default_factory=kind, metadata={"doc": doc})
 
 
+# A table, one key a line:
+# fmt: off
+
+
 @dataclass
 class DataConfig:
+    """Prompts and their batches."""
+
     train_files: str = key("data/train.parquet", "Training manifest (Parquet); generated from the simulator's tasks when absent.")
     val_files: str = key("data/validate.parquet", "Validation manifest (Parquet); generated when absent.")
     train_batch_size: int = key(64, "Prompts (groups) per training step.", minimum=1)
@@ -42,6 +48,8 @@ class DataConfig:
 
 @dataclass
 class EmbodiedSamplingConfig:
+    """Which groups train."""
+
     filter_accuracy: bool = key(True, "Train only on groups whose accuracy lies within the bounds.")
     accuracy_lower_bound: float = key(0.1, "Smallest accuracy that trains (inclusive).", minimum=0, maximum=1)
     accuracy_upper_bound: float = key(0.9, "Largest accuracy that trains (inclusive).", minimum=0, maximum=1)
@@ -53,6 +61,8 @@ class EmbodiedSamplingConfig:
 
 @dataclass
 class FilterGroupsConfig:
+    """Refilling of batches that the filter thinned out."""
+
     max_num_gen_batches: int = key(
         1, "Generation batches per step at most: a further one is rolled out while fewer than data.train_batch_size groups survived.", minimum=1
     )
@@ -60,11 +70,13 @@ class FilterGroupsConfig:
 
 @dataclass
 class AlgorithmConfig:
+    """Reward, filter and advantage."""
+
     workflow_type: str = key("embodied", "Kind of workflow.", choices=("embodied",))
     reward: str = key("srpo", "Reward of an episode: srpo (failures by their distance to successes) or sparse (success 1, failure 0).")
     adv_estimator: str = key("grpo", "Advantage estimator.")
-    gamma: float = key(1.0, "Discount. GRPO scores whole episodes: only 1 is allowed with it.", above=0, maximum=1)
-    lam: float = key(1.0, "GAE's lambda. GRPO has no value estimates: only 1 is allowed with it.", minimum=0, maximum=1)
+    gamma: float = key(1.0, "Discount. grpo scores whole episodes: only 1 is allowed with it.", above=0, maximum=1)
+    lam: float = key(1.0, "GAE's lambda. grpo has no value estimates: only 1 is allowed with it.", minimum=0, maximum=1)
     norm_adv_by_std_in_grpo: bool = key(True, "Divide GRPO's advantage by the group's standard deviation.")
     embodied_sampling: EmbodiedSamplingConfig = section(EmbodiedSamplingConfig, "Which groups train.")
     filter_groups: FilterGroupsConfig = section(FilterGroupsConfig, "Refilling of filtered batches.")
@@ -72,6 +84,8 @@ class AlgorithmConfig:
 
 @dataclass
 class ModelConfig:
+    """The policy's weights and how they compute."""
+
     path: str = key("", "Policy folder in Hugging Face layout (config.json, safetensors, tokenizer, dataset_statistics.json).")
     enable_gradient_checkpointing: bool = key(False, "Recompute activations in the backward pass: less memory, more time.")
     dtype: str = key("bf16", "Computation type of rollout and update; weights and optimizer stay float32.", choices=("fp32", "bf16"))
@@ -79,6 +93,8 @@ class ModelConfig:
 
 @dataclass
 class OptimConfig:
+    """AdamW and its learning rate."""
+
     lr: float = key(5e-6, "Learning rate of AdamW.", above=0)
     weight_decay: float = key(0.0, "Decoupled weight decay of AdamW.", minimum=0)
     lr_warmup_steps: int = key(0, "Optimizer steps over which the learning rate rises linearly from 0.", minimum=0)
@@ -87,13 +103,17 @@ class OptimConfig:
 
 @dataclass
 class FSDPConfig:
-    param_offload: bool = key(False, "Parameters rest in host memory outside the update (accelerators only).")
+    """What rests in host memory instead of the accelerator's."""
+
+    param_offload: bool = key(False, "Parameters rest in host memory outside the update. Needs several accelerators: on one the rollout acts with the very same parameters, so in this version only a dry_run takes it.")
     grad_offload: bool = key(False, "Gradients accumulate in host memory between micro-batches (accelerators only).")
     optimizer_offload: bool = key(False, "Optimizer state rests in host memory between updates (accelerators only).")
 
 
 @dataclass
 class ActorConfig:
+    """The policy update."""
+
     optim: OptimConfig = section(OptimConfig, "Optimizer.")
     fsdp_config: FSDPConfig = section(FSDPConfig, "Offloading.")
     ppo_mini_batch_size: int = key(4, "Prompts per optimizer step; times rollout.n gives episodes.", minimum=1)
@@ -108,6 +128,8 @@ class ActorConfig:
 
 @dataclass
 class ValKwargsConfig:
+    """How the policy acts in validation."""
+
     do_sample: bool = key(False, "Sample in validation; otherwise act greedily.")
     temperature: float = key(1.0, "Sampling temperature in validation, when do_sample is true.", above=0)
     n: int = key(1, "Episodes per validation prompt; more than 1 needs do_sample.", minimum=1)
@@ -115,17 +137,21 @@ class ValKwargsConfig:
 
 @dataclass
 class RolloutConfig:
+    """How the policy acts in training."""
+
     name: str = key("hf", "Inference engine: hf runs the policy's own PyTorch modules.", choices=("hf",))
     n: int = key(8, "Episodes per prompt: the GRPO group's size.", minimum=1)
     temperature: float = key(1.6, "Sampling temperature in training.", above=0)
     do_sample: bool = key(True, "Sample in training; a greedy group has no spread to learn from, so n > 1 needs true.")
-    response_length: int = key(512, "Most environment steps that an episode may hold; env.max_steps may not exceed it.", minimum=1)
+    response_length: int = key(520, "Most environment steps that an episode may hold; env.max_steps may not exceed it.", minimum=1)
     pipeline_stage_num: int = key(1, "Policy batches that the simulator slots are split into, so that one part computes while another simulates.", minimum=1)
     val_kwargs: ValKwargsConfig = section(ValKwargsConfig, "Sampling in validation.")
 
 
 @dataclass
 class EnvConfig:
+    """The simulator: tasks, episodes and rendering."""
+
     env_type: str = key("libero", "Environment library.")
     env_name: str = key("libero_spatial", "Task suite. For LIBERO: libero_spatial, libero_object, libero_goal, libero_10 (= libero_long), libero_90.")
     task_ids: list[int] | None = key(None, "Tasks of the suite to use; null: all.")
@@ -142,28 +168,32 @@ class EnvConfig:
     max_texture_size: int | None = key(
         None, "Shrink textures to this side in a copy cached per user: half the memory, images differ by 0.4 of 255 on average; null: as published.", minimum=64
     )
-    step_timeout: float = key(120.0, "Longest time a simulator may take for one chunk or reset, seconds; then it is replaced.", above=0)
+    step_timeout: float = key(120.0, "Longest time a simulator may take for one chunk or reset, seconds; then it is replaced. trainer.backend=inline cannot interrupt a simulator and waits.", above=0)
 
 
 @dataclass
 class EmbodiedConfig:
+    """What is special to robots: actions, cameras, video embedding, simulator."""
+
     embodied_type: str = key("openvla-oft", "Policy class.")
     action_token_len: int = key(7, "Dimensions of an action.", minimum=1)
     action_chunks_len: int = key(8, "Actions predicted, and executed, per policy forward.", minimum=1)
     video_encoder: str = key("auto", "Video encoder: vjepa2, pixels (needs no weights), or auto (vjepa2 when a path is given, else pixels).")
     video_embedding_model_path: str | None = key(None, "V-JEPA 2 weights: a published .pt file or a Hugging Face folder.")
-    embedding_img_size: int = key(384, "Side of the frames that the video encoder sees, pixels.", minimum=16)
+    embedding_img_size: int = key(384, "Side of the frames that vjepa2 sees, pixels; pixels has a grid of its own.", minimum=16)
     embedding_num_frames: int = key(64, "Frames per episode that the video encoder sees, evenly spaced.", minimum=2)
-    embedding_enable_fp16: bool = key(True, "Run the video encoder in half precision (fp16 on GPU, bf16 on CPU).")
-    embedding_model_offload: bool = key(False, "The video encoder rests in host memory while unused (accelerators only).")
+    embedding_enable_fp16: bool = key(True, "Run vjepa2 in half precision (fp16 on GPU, bf16 on CPU); pixels needs none.")
+    embedding_model_offload: bool = key(False, "vjepa2 rests in host memory while unused (accelerators only).")
     center_crop: bool = key(True, "Crop the central 90 % of the image's area and resize back, as in the published evaluation.")
-    num_images_in_input: int = key(1, "Camera views the policy sees: 1 main, 2 main and wrist.", choices=(1, 2))
+    num_images_in_input: int = key(1, "Camera views the policy sees: 1 main, 2 main and wrist; as many as the checkpoint was trained with.", choices=(1, 2))
     unnorm_key: str = key("libero_spatial", "Entry of dataset_statistics.json to un-normalise actions with; <suite> also finds <suite>_no_noops.")
     env: EnvConfig = section(EnvConfig, "The simulator.")
 
 
 @dataclass
 class ActorRolloutRefConfig:
+    """Everything around the policy."""
+
     model: ModelConfig = section(ModelConfig, "The policy.")
     actor: ActorConfig = section(ActorConfig, "The update.")
     rollout: RolloutConfig = section(RolloutConfig, "Acting.")
@@ -172,18 +202,24 @@ class ActorRolloutRefConfig:
 
 @dataclass
 class CriticConfig:
+    """The value model."""
+
     use_critic_model: bool = key(False, "Train a value model. SRPO and GRPO have none: only false is allowed with them.")
 
 
 @dataclass
 class DagConfig:
+    """The pipeline."""
+
     custom_pipeline_fn: str | None = key(None, "module:function(config) that returns a Graph; null: siirl.dag.pipelines.embodied.")
 
 
 @dataclass
 class TrainerConfig:
-    total_epochs: int = key(1, "Passes over the training prompts.", minimum=1)
-    total_training_steps: int | None = key(None, "Training steps; null: as many as total_epochs gives.", minimum=1)
+    """The run: how long, where, on what, and what is kept."""
+
+    total_epochs: int = key(1, "Where total_training_steps is null: train total_epochs × training prompts / data.train_batch_size steps (rounded down, at least 1). Oversampling and refills draw more prompts per step and so pass over them more often.", minimum=1)
+    total_training_steps: int | None = key(None, "Training steps, whatever total_epochs says; null: as many as total_epochs gives.", minimum=1)
     save_freq: int = key(5, "Steps between checkpoints, and one at the end; −1: never.", minimum=-1)
     test_freq: int = key(5, "Steps between validations, and one at the end; −1: never.", minimum=-1)
     val_before_train: bool = key(True, "Validate before the first step.")
@@ -191,8 +227,8 @@ class TrainerConfig:
     logger: list[str] = key(["console", "tensorboard"], "Where metrics go besides metrics.jsonl.", choices=("console", "tensorboard"))
     project_name: str = key("siirl_embodied", "Project name for the trackers.")
     experiment_name: str = key("openvla_oft_srpo", "Run name for the trackers.")
-    nnodes: int = key(1, "Machines.", minimum=1)
-    n_gpus_per_node: int = key(0, "Accelerators per machine; 0: the CPU is the one slot.", minimum=0)
+    nnodes: int = key(1, "Machines. This version runs one slot; more are planned only (dry_run).", minimum=1)
+    n_gpus_per_node: int = key(0, "Accelerators per machine; 0: the CPU is the one slot. This version runs one slot; more are planned only (dry_run).", minimum=0)
     default_local_dir: str = key("ckpts/siirl", "Run folder: checkpoints, metrics.jsonl, config.yaml.")
     tensorboard_dir: str | None = key(None, "TensorBoard log folder; null: $TENSORBOARD_DIR, else tensorboard/ in the run folder.")
     resume_mode: str = key("auto", "auto: newest checkpoint that verifies; disable: start anew; resume_path: trainer.resume_from_path.", choices=("auto", "disable", "resume_path"))
@@ -205,6 +241,8 @@ class TrainerConfig:
 
 @dataclass
 class Config:
+    """The whole tree."""
+
     data: DataConfig = section(DataConfig, "Prompts.")
     algorithm: AlgorithmConfig = section(AlgorithmConfig, "Filter and advantage.")
     actor_rollout_ref: ActorRolloutRefConfig = section(ActorRolloutRefConfig, "Policy, update, rollout, environment.")

@@ -137,7 +137,7 @@ class Session:
 
 
 def total_steps(config: Config, num_prompts: int) -> int:
-    """`trainer.total_training_steps`, else as many steps as show every prompt `trainer.total_epochs` times."""
+    """`trainer.total_training_steps`, else as many as `trainer.total_epochs` gives with a batch of prompts per step."""
     if config.trainer.total_training_steps is not None:
         return config.trainer.total_training_steps
     return max(1, config.trainer.total_epochs * num_prompts // config.data.train_batch_size)

@@ -9,13 +9,9 @@ def launch(config: Config, plan: Plan) -> Workers:
     """Start the workers.
 
     Raises:
-        ValueError: the cluster cannot hold the plan, or the plan needs more than this version can run.
+        ValueError: the cluster cannot hold the plan, or a component cannot be built from what the config names.
     """
-    if len(plan.slots) > 1:
-        raise ValueError(
-            f"trainer.nnodes × trainer.n_gpus_per_node gives {len(plan.slots)} slots; this version plans any number "
-            "(dry_run=true) but runs on one: set trainer.nnodes=1 and trainer.n_gpus_per_node=1 (or 0 for the CPU)"
-        )
+    assert len(plan.slots) == 1, "siirl.config.checks lets through only what this version can run"
     if config.trainer.backend == "inline":
         from siirl.workers.inline import InlineWorkers
 

@@ -84,7 +84,6 @@ def test_libero_long_and_its_statistics_are_found_under_either_name(
     config.actor_rollout_ref.model.path = str(named)
     config.actor_rollout_ref.embodied.unnorm_key = "libero_long"
     config.actor_rollout_ref.embodied.env.env_name = "libero_long"
-    config.actor_rollout_ref.embodied.env.max_steps = 512
     assert preflight(config) == []
 
 
