@@ -3,7 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from siirl.data.manifest import Prompt
 from siirl.data.sampler import PromptSampler, episode_specs
 from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Group
 from siirl.workers.base import Future, Workers
+
+GROUP_MINIMUM = 2
+"""Episodes that a group needs: the advantage of one alone has nothing to be relative to. (Unless ``rollout.n`` is 1.)"""
 
 
 @dataclass
@@ -46,7 +49,7 @@ class Batch:
         return found | {f"filter/dropped_{reason}": float(n) for reason, n in self.dropped.items()}
 
 
-@dataclass
+@dataclass(eq=False)
 class _Waiting:
     """A group whose next node's result is still computed by a worker."""
 
@@ -54,6 +57,15 @@ class _Waiting:
     node: Node
     future: Future
     rest: tuple[Node, ...]
+
+
+@dataclass
+class _Flow:
+    """Where the complete groups of a generation batch are."""
+
+    batch: Batch
+    waiting: list[_Waiting] = field(default_factory=list)
+    kept: list[Group] = field(default_factory=list)
 
 
 class Executor:
@@ -94,19 +106,24 @@ class Executor:
         return batch
 
     def run_batch_node(self, node: Node, episodes: list[Episode]) -> dict[str, float]:
-        """Run one ``per="batch"`` node; returns its metrics."""
+        """Run one ``per="batch"`` node; returns its metrics.
+
+        Raises:
+            ValueError: the node tries to drop the batch.
+        """
         if node.role == "actor":
             references = [e.trajectory for e in episodes]
             chunks = [e.summary.chunks for e in episodes]
             advantages = np.array([e.columns["advantage"] for e in episodes], np.float32)
             return self.workers.submit(str(node.op), references, chunks, advantages).result()
-        if node.role == "driver":
-            assert callable(node.op)
-            _add_columns(episodes, node.op(episodes, self.config).columns)
-        else:
-            assert node.column is not None
-            values = self.workers.submit(str(node.op), [e.trajectory for e in episodes]).result()
-            _add_columns(episodes, {node.column: values})
+        assert callable(node.op)
+        output = node.op(episodes, self.config)
+        if not output.keep:
+            raise ValueError(
+                f"node {node.name!r} works per='batch' and returned keep=False ({output.reason}); only a per='group' node "
+                "can drop episodes: let it work per group, or return columns alone"
+            )
+        _add_columns(episodes, output.columns)
         return {}
 
     def evaluate(self, specs: Sequence[EpisodeSpec], on_start: Callable[[int], None]) -> list[EpisodeSummary]:
@@ -128,17 +145,15 @@ class Executor:
 
     def _run_groups(self, specs: list[EpisodeSpec], batch: Batch) -> list[Group]:
         """Roll out ``specs``; a group meets the group nodes as soon as it is complete, while the rollout goes on."""
-        kept: list[Group] = []
-        waiting: list[_Waiting] = []
+        flow = _Flow(batch)
         for group in self._complete_groups(specs, batch):
             batch.groups += 1
-            self._advance(group, self.plan.group_nodes, batch, kept, waiting)
-        while waiting:
-            held = waiting.pop(0)
-            assert held.node.column is not None
-            _add_columns(held.group.episodes, {held.node.column: held.future.result()})
-            self._advance(held.group, held.rest, batch, kept, waiting)
-        return kept
+            self._advance(group, self.plan.group_nodes, flow)
+            for held in [w for w in flow.waiting if w.future.done()]:
+                self._resume(held, flow)
+        while flow.waiting:
+            self._resume(flow.waiting[0], flow)
+        return flow.kept
 
     def _complete_groups(self, specs: list[EpisodeSpec], batch: Batch) -> Iterator[Group]:
         rollout = self.config.actor_rollout_ref.rollout
@@ -157,25 +172,38 @@ class Executor:
                 yield Group(sorted(valid, key=lambda e: e.summary.spec.index))
         assert not partial, f"the rollout ended with incomplete groups {sorted(partial)}"
 
-    def _advance(
-        self, group: Group, nodes: tuple[Node, ...], batch: Batch, kept: list[Group], waiting: list[_Waiting]
-    ) -> None:
+    def _advance(self, group: Group, nodes: tuple[Node, ...], flow: _Flow) -> None:
         """Take a group through ``nodes`` until it is dropped, kept, or has to wait for a worker."""
-        if not group.episodes:
-            batch.dropped["no_valid_episode"] += 1
+        if len(group.episodes) < min(GROUP_MINIMUM, self.config.actor_rollout_ref.rollout.n):
+            flow.batch.dropped["too_few_episodes"] += 1
             return
         for i, node in enumerate(nodes):
             if node.role != "driver":
                 future = self.workers.submit(str(node.op), [e.trajectory for e in group.episodes])
-                waiting.append(_Waiting(group, node, future, nodes[i + 1 :]))
+                flow.waiting.append(_Waiting(group, node, future, nodes[i + 1 :]))
                 return
             assert callable(node.op)
             output = node.op(group.episodes, self.config)
             if not output.keep:
-                batch.dropped[output.reason] += 1
+                flow.batch.dropped[output.reason] += 1
                 return
             _add_columns(group.episodes, output.columns)
-        kept.append(group)
+        flow.kept.append(group)
+
+    def _resume(self, held: _Waiting, flow: _Flow) -> None:
+        """Take a group on with what the worker computed; episodes for which that is NaN or infinite leave it."""
+        values, column = held.future.result(), held.node.column
+        assert column is not None
+        flow.waiting.remove(held)
+        _add_columns(held.group.episodes, {column: values})
+        finite = []
+        for episode in held.group.episodes:
+            if np.isfinite(episode.columns[column]).all():
+                finite.append(episode)
+            else:
+                dropped = replace(episode.summary, drop_reason=f"nan_{column}")
+                flow.batch.summaries[flow.batch.summaries.index(episode.summary)] = dropped
+        self._advance(Group(finite), held.rest, flow)
 
 
 def _add_columns(episodes: Sequence[Episode], columns: dict) -> None:

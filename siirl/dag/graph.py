@@ -44,7 +44,7 @@ class Node:
         op: the function (driver) or the role's operation (worker).
         per: what it works on: an episode, a complete group, or the step's batch.
         inputs: names of the nodes whose output it needs.
-        column: where a worker operation's per-episode result goes (``embedding``), if it has one.
+        column: where the per-episode result of an embedding node goes (``embedding``).
     """
 
     name: str
@@ -99,6 +99,10 @@ class Graph:
             found.append(f"node {node.name!r}: per='episode' belongs to role 'rollout', and to it alone")
         elif node.role == "actor" and node.per != "batch":
             found.append(f"node {node.name!r}: an update works per='batch', not {node.per!r}")
+        elif node.role == "embedding" and node.per != "group":
+            found.append(f"node {node.name!r}: an embedding works per='group', not {node.per!r}")
+        if node.role == "embedding" and node.column is None:
+            found.append(f"node {node.name!r} has no column: say where its embeddings go, e.g. column='embedding'")
         if not node.inputs and node.role != "rollout":
             found.append(f"node {node.name!r} has no inputs: nothing would ever reach it")
         by_name = {n.name: n for n in self.nodes}

@@ -9,7 +9,7 @@ from siirl.algorithms.base import ADVANTAGES
 from siirl.algorithms.filters import accuracy_filter
 from siirl.config.schema import Config
 from siirl.dag.graph import Graph, Node, NodeOutput
-from siirl.data.trajectory import Episode
+from siirl.data.trajectory import Episode, Group
 from siirl.rewards.base import REWARDS, RewardInputs
 
 
@@ -19,12 +19,10 @@ def filter_group(episodes: Sequence[Episode], config: Config) -> NodeOutput:
     summaries = [e.summary for e in episodes]
     if sampling.filter_truncated and any(s.truncated for s in summaries):
         return NodeOutput(keep=False, reason="truncated")
-    success = [s.success for s in summaries]
-    if sampling.filter_accuracy and not accuracy_filter(
-        success, sampling.accuracy_lower_bound, sampling.accuracy_upper_bound
-    ):
-        too_low = sum(success) / len(success) < sampling.accuracy_lower_bound
-        return NodeOutput(keep=False, reason="accuracy_low" if too_low else "accuracy_high")
+    lower, upper = sampling.accuracy_lower_bound, sampling.accuracy_upper_bound
+    if sampling.filter_accuracy and not accuracy_filter([s.success for s in summaries], lower, upper):
+        low = Group(list(episodes)).accuracy < lower
+        return NodeOutput(keep=False, reason="accuracy_low" if low else "accuracy_high")
     return NodeOutput()
 
 

@@ -83,6 +83,9 @@ class Trainer(Generic[E]):
     ) -> dict[str, float]:
         """Train on a batch of episodes, `ppo_epochs` times, in mini-batches of one optimizer step each.
 
+        Mini-batches count episodes (`ppo_mini_batch_size` × `rollout.n`), not prompts: where a group lost an episode, a
+        mini-batch may end within a group. That changes no advantage, since those come with the episodes.
+
         Args:
             episodes: n handles of trajectories, group by group.
             chunks: policy forwards of each episode, at least 1.

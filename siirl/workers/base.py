@@ -13,6 +13,10 @@ class Future(Protocol):
         """Wait for it; raises what the worker raised."""
         ...
 
+    def done(self) -> bool:
+        """Whether `result` would return, or raise, at once."""
+        ...
+
 
 class Workers(Protocol):
     """The node workers of a run."""

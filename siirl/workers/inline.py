@@ -48,6 +48,10 @@ class Done:
         """The value."""
         return self.value
 
+    def done(self) -> bool:
+        """See `Future.done`."""
+        return True
+
 
 class InlineWorkers:
     """The one node worker, in this process.

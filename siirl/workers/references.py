@@ -27,3 +27,8 @@ class RayFuture:
     def result(self) -> Any:
         """See `Future.result`."""
         return get(self.reference)
+
+    def done(self) -> bool:
+        """See `Future.done`."""
+        ready, _ = ray.wait([self.reference], timeout=0)
+        return bool(ready)

@@ -9,19 +9,24 @@ import pytest
 from siirl.config.schema import Config
 from siirl.dag.compile import compile_plan
 from siirl.dag.executor import Batch, Executor
+from siirl.dag.graph import Node, NodeOutput
 from siirl.dag.pipelines import build_graph
 from siirl.data.manifest import Prompt
 from siirl.data.sampler import PromptSampler
 from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary
+from siirl.observe.metrics import rollout_metrics
 
 PROMPTS = [Prompt("suite", 0, trial, "do it", "train", 24) for trial in range(50)]
 
 
-class LateFuture:
-    """Becomes ready only when it is waited for."""
+class FakeFuture:
+    """Its result is ready only when it is waited for, or at once if ``quick``."""
 
-    def __init__(self, value: Any, on_wait: Callable[[], None]) -> None:
-        self._value, self._on_wait = value, on_wait
+    def __init__(self, value: Any, on_wait: Callable[[], None], quick: bool = False) -> None:
+        self._value, self._on_wait, self._quick = value, on_wait, quick
+
+    def done(self) -> bool:
+        return self._quick
 
     def result(self) -> Any:
         self._on_wait()
@@ -34,13 +39,21 @@ class FakeWorkers:
     Args:
         successes: trial → which of its episodes succeed.
         dropped: (trial, index) of episodes with a drop reason.
+        nan: (trial, index) of episodes whose embedding is NaN.
+        quick: embeddings are ready at once.
     """
 
     def __init__(
-        self, successes: dict[int, Sequence[bool]] | None = None, dropped: set[tuple[int, int]] | None = None
+        self,
+        successes: dict[int, Sequence[bool]] | None = None,
+        dropped: set[tuple[int, int]] | None = None,
+        nan: set[tuple[int, int]] | None = None,
+        quick: bool = False,
     ) -> None:
         self.successes = successes or {}
         self.dropped = dropped or set()
+        self.nan = nan or set()
+        self.quick = quick
         self.events: list[str] = []
         self.updates: list[tuple[list[object], list[int], np.ndarray]] = []
 
@@ -55,15 +68,16 @@ class FakeWorkers:
             summary = EpisodeSummary(spec, success and not reason, 24, 3, not success, 0, reason)
             yield Episode(summary, f"{spec.trial_id}.{spec.index}" if keep else None)
 
-    def submit(self, operation: str, *args: Any) -> LateFuture:
+    def submit(self, operation: str, *args: Any) -> FakeFuture:
         if operation == "update":
             self.updates.append(args)
-            return LateFuture({"actor/loss": 0.5}, lambda: None)
+            return FakeFuture({"actor/loss": 0.5}, lambda: None)
         assert operation == "embed"
         (names,) = args
         self.events.append(f"submit {names[0]}")
         values = np.array([[float(name)] for name in names], np.float32)
-        return LateFuture(values, lambda: self.events.append(f"wait {names[0]}"))
+        values[[tuple(map(int, name.split("."))) in self.nan for name in names]] = np.nan
+        return FakeFuture(values, lambda: self.events.append(f"wait {names[0]}"), self.quick)
 
     def close(self) -> None:
         """Nothing runs."""
@@ -110,6 +124,27 @@ def test_a_group_is_embedded_before_the_last_episode_and_awaited_after_it(config
         assert episode.columns["embedding"] == np.float32(episode.trajectory)
 
 
+def test_an_embedding_that_is_ready_is_taken_while_the_rollout_goes_on(config: Config) -> None:
+    """So that later group nodes follow at once, and an error ends the run early."""
+    workers = FakeWorkers(quick=True)
+    batch = collect(config, workers)
+    last_episode = max(i for i, event in enumerate(workers.events) if event.startswith("episode"))
+    taken = [i for i, event in enumerate(workers.events) if event.startswith("wait")]
+    assert sum(i < last_episode for i in taken) == 3, "all but the group that ends last"
+    assert trials(batch) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_an_episode_with_a_nan_embedding_leaves_its_group_and_is_counted(config: Config) -> None:
+    config.actor_rollout_ref.rollout.n = 3
+    batch = collect(config, FakeWorkers(nan={(0, 1), (2, 0), (2, 2)}))
+    assert trials(batch) == [0, 0, 1, 1, 1, 3, 3, 3]
+    assert [e.summary.spec.index for e in batch.episodes][:2] == [0, 2]
+    assert all(np.isfinite(e.columns["embedding"]).all() for e in batch.episodes)
+    assert batch.dropped == {"too_few_episodes": 1}
+    metrics = rollout_metrics(batch.summaries)
+    assert metrics["env/dropped"] == metrics["env/dropped/nan_embedding"] == 3
+
+
 def test_filtered_groups_are_counted_and_never_embedded(config: Config) -> None:
     workers = FakeWorkers({0: (True, True), 2: (False, False)})
     batch = collect(config, workers)
@@ -150,13 +185,22 @@ def test_oversampling_cuts_the_surplus_in_prompt_order(config: Config) -> None:
     assert trials(batch) == [0, 0, 2, 2, 3, 3, 4, 4]
 
 
-def test_a_dropped_episode_leaves_its_group_and_a_group_without_episodes_is_dropped(config: Config) -> None:
+def test_a_dropped_episode_leaves_its_group_and_a_group_of_less_than_two_is_dropped(config: Config) -> None:
     config.actor_rollout_ref.rollout.n = 3
-    workers = FakeWorkers(dropped={(0, 0), (2, 0), (2, 1), (2, 2)})
+    config.algorithm.embodied_sampling.filter_accuracy = False
+    workers = FakeWorkers(dropped={(0, 0), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)})
     batch = collect(config, workers)
-    assert trials(batch) == [0, 0, 1, 1, 1, 3, 3, 3]
+    assert trials(batch) == [0, 0, 3, 3, 3]
     assert [e.summary.spec.index for e in batch.episodes][:2] == [1, 2]
-    assert batch.dropped["no_valid_episode"] == 1
+    assert batch.dropped == {"too_few_episodes": 2}
+
+
+def test_groups_of_one_train_when_they_are_meant_to(config: Config) -> None:
+    config.actor_rollout_ref.rollout.n = 1
+    config.algorithm.embodied_sampling.filter_accuracy = False
+    batch = collect(config, FakeWorkers(dropped={(2, 0)}))
+    assert trials(batch) == [0, 1, 3]
+    assert batch.dropped == {"too_few_episodes": 1}
 
 
 def test_batch_nodes_add_columns_and_the_update_gets_them(config: Config) -> None:
@@ -172,6 +216,15 @@ def test_batch_nodes_add_columns_and_the_update_gets_them(config: Config) -> Non
     assert references == [f"{g}.{i}" for g in range(4) for i in range(2)]
     assert chunks == [3] * 8
     np.testing.assert_allclose(advantages, [0.5**0.5, -(0.5**0.5)] * 4, rtol=1e-5)
+
+
+def test_a_batch_node_that_tries_to_drop_episodes_is_refused_by_name(config: Config) -> None:
+    def drop(episodes: Sequence[Episode], config: Config) -> NodeOutput:
+        return NodeOutput(keep=False, reason="boring")
+
+    node = Node("picky", "driver", drop, per="batch", inputs=("rollout",))
+    with pytest.raises(ValueError, match=r"node 'picky' works per='batch' and returned keep=False \(boring\)"):
+        make(config, FakeWorkers()).run_batch_node(node, [])
 
 
 def test_validation_runs_every_episode_once_and_keeps_no_trajectory(config: Config) -> None:

@@ -36,6 +36,11 @@ UPDATE = Node("update", "actor", "update", per="batch", inputs=("rollout",))
         ((ROLLOUT, Node("a", "driver", nothing, "episode", ("rollout",))), "per='episode' belongs to role 'rollout'"),
         ((ROLLOUT, Node("a", "actor", "update", "group", ("rollout",))), "an update works per='batch'"),
         (
+            (ROLLOUT, Node("a", "embedding", "embed", "batch", ("rollout",), "embedding")),
+            "an embedding works per='group'",
+        ),
+        ((ROLLOUT, Node("a", "embedding", "embed", "group", ("rollout",))), "'a' has no column"),
+        (
             (
                 ROLLOUT,
                 Node("a", "driver", nothing, "batch", ("rollout",)),
