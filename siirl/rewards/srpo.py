@@ -50,22 +50,29 @@ def srpo_reward(
     Raises:
         ValueError: the three arguments differ in length.
     """
-    vectors = _to_numpy(embeddings).astype(np.float64)
-    succeeded = _to_numpy(success).astype(bool)
-    labels = _to_numpy(task)
+    vectors, succeeded, labels = _to_arrays(embeddings, success, task)
+    reward = succeeded.astype(np.float64)
+    for label in np.unique(labels):
+        failures, successes = (labels == label) & ~succeeded, (labels == label) & succeeded
+        if failures.any() and successes.any():
+            distance = _distance(vectors[failures], _references(vectors[successes], eps, min_samples))
+            reward[failures] = scale / (1 + np.exp(-steepness * (offset - _normalise(distance, tie))))
+    return _like(embeddings, reward)
+
+
+def _to_arrays(embeddings: object, success: object, task: object) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The arguments as arrays float64 [n, E], bool [n] and [n]; ValueError when they differ in length."""
+    vectors, succeeded, labels = _to_numpy(embeddings), _to_numpy(success), _to_numpy(task)
     if not len(vectors) == len(succeeded) == len(labels):
         raise ValueError(
             f"one entry per episode is needed, but there are {len(vectors)} embeddings, {len(succeeded)} success flags "
             f"and {len(labels)} tasks"
         )
-    reward = succeeded.astype(np.float64)
-    for label in np.unique(labels):
-        failures = (labels == label) & ~succeeded
-        successes = (labels == label) & succeeded
-        if failures.any() and successes.any():
-            references = _references(vectors[successes], eps, min_samples)
-            distance = np.linalg.norm(vectors[failures, None] - references[None], axis=-1).min(axis=1)
-            reward[failures] = scale / (1 + np.exp(-steepness * (offset - _normalise(distance, tie))))
+    return vectors.astype(np.float64), succeeded.astype(bool), labels
+
+
+def _like(embeddings: np.ndarray | Tensor, reward: np.ndarray) -> np.ndarray | Tensor:
+    """``reward`` as the kind of array, in the dtype and on the device that ``embeddings`` has."""
     if isinstance(embeddings, Tensor):
         return torch.as_tensor(reward, dtype=embeddings.dtype, device=embeddings.device)
     return reward.astype(np.asarray(embeddings).dtype)
@@ -78,6 +85,11 @@ def _references(successes: np.ndarray, eps: float, min_samples: int) -> np.ndarr
     # Standardising is affine, so a cluster's centre is the mean of its points in the original space too.
     centres = [successes[clusters == c].mean(axis=0) for c in np.unique(clusters) if c >= 0]
     return np.stack(centres or [successes.mean(axis=0)])
+
+
+def _distance(failures: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """Euclidean distance [m] of each of ``failures`` [m, E] to the nearest of ``references`` [K, E]."""
+    return np.linalg.norm(failures[:, None] - references[None], axis=-1).min(axis=1)
 
 
 def _normalise(distance: np.ndarray, tie: float) -> np.ndarray:
