@@ -73,7 +73,8 @@ class Trajectory:
         summary: the episode's numbers.
         images: observations, uint8 [C + 1, V, H, W, 3] with V views (main, then wrist); the last one is the final frame.
         states: proprioception, float32 [C + 1, D].
-        tokens: sampled action bins, int16 [C, K] (K = action_chunks_len × action_token_len), each in [0, 256).
+        tokens: what the policy sampled, [C, K] (K = action_chunks_len × action_token_len) in its dtype; OpenVLA-OFT's are
+            action bins, int16 in [0, 256).
         log_probs: log-probability of each sampled token under the behaviour policy, float32 [C, K].
         executed: environment steps executed of each chunk, int16 [C]; smaller than the chunk only where the episode ended.
     """
@@ -89,12 +90,6 @@ class Trajectory:
     def frames(self) -> np.ndarray:
         """The main camera's frames, uint8 [C + 1, H, W, 3]."""
         return self.images[:, 0]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held by the arrays."""
-        arrays = (self.images, self.states, self.tokens, self.log_probs, self.executed)
-        return sum(a.nbytes for a in arrays)
 
 
 @dataclass

@@ -167,7 +167,7 @@ class OpenVLAOFT:
             bins = (logits.argmax(dim=-1) - first).clamp(0, self.model.num_bins - 1)
             log_probs = torch.log_softmax(logits[..., first:last] / sampling.temperature, dim=-1)
         chosen = log_probs.gather(-1, bins[..., None])[..., 0]
-        return ActionChunk(actions=self.decode(bins), sampled=bins.cpu(), log_probs=chosen.cpu())
+        return ActionChunk(actions=self.decode(bins), sampled=bins.to(torch.int16).cpu(), log_probs=chosen.cpu())
 
     def decode(self, bins: Tensor) -> Tensor:
         """Bins [B, K] → un-normalised actions float32 [B, T, D] on the CPU."""
@@ -191,7 +191,8 @@ def draw(log_probs: Tensor, seeds: Sequence[int]) -> Tensor:
     ]
     cumulative = log_probs.double().exp().cumsum(dim=-1)
     uniform = torch.stack(rows).to(log_probs.device)[..., None]
-    return torch.searchsorted(cumulative, uniform * cumulative[..., -1:], right=True)[..., 0]
+    bins = torch.searchsorted(cumulative, uniform * cumulative[..., -1:], right=True)[..., 0]
+    return bins.clamp(max=log_probs.shape[-1] - 1)  # NaN logits would end up one behind the last bin
 
 
 def _proprio_bounds(statistics: dict[str, Any], proprio_dim: int) -> Bounds:

@@ -224,7 +224,7 @@ class Rollout:
         return None
 
     def _act(self, run: _Run) -> Iterator[Trajectory]:
-        """Let the policy act on up to `max_batch` ready slots; an episode whose actions are not finite ends here."""
+        """Let the policy act on up to `max_batch` ready slots; an episode whose actions or log-probs are not finite ends here."""
         began = time.monotonic()
         slots = [run.ready.popleft() for _ in range(min(len(run.ready), self.max_batch))]
         episodes = [run.running[slot] for slot in slots]
@@ -237,12 +237,12 @@ class Rollout:
         chunk = self.policy.act(self.policy.prepare(obs), sampling)
         self.seconds_acting += time.monotonic() - began
         for row, (slot, episode) in enumerate(zip(slots, episodes, strict=True)):
-            actions = chunk.actions[row].numpy()
-            if not np.isfinite(actions).all():
+            actions, log_probs = chunk.actions[row].numpy(), chunk.log_probs[row].numpy()
+            if not (np.isfinite(actions).all() and np.isfinite(log_probs).all()):
                 trajectory = run.finish(slot, False, "nan_action")
                 self._start_next(run, slot)
                 yield trajectory
                 continue
-            episode.tokens.append(chunk.sampled[row].numpy().astype(np.int16))
-            episode.log_probs.append(chunk.log_probs[row].numpy())
+            episode.tokens.append(chunk.sampled[row].numpy())
+            episode.log_probs.append(log_probs)
             self.pool.step(slot, actions)

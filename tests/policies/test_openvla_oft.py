@@ -106,6 +106,16 @@ def test_draws_follow_the_distribution() -> None:
     torch.testing.assert_close(frequencies, probabilities, atol=0.01, rtol=0)
 
 
+@pytest.mark.parametrize("do_sample", [True, False])
+def test_weights_that_are_not_finite_show_in_the_log_probs(do_sample: bool) -> None:
+    policy = tiny_policy()
+    with torch.no_grad():
+        next(policy.model.parameters()).fill_(float("nan"))
+    chunk = policy.act(policy.prepare(observe(2)), Sampling(do_sample, 1.0, [1, 2]))
+    assert chunk.log_probs.isnan().any(dim=1).all()
+    assert 0 <= chunk.sampled.min() <= chunk.sampled.max() < policy.model.num_bins
+
+
 def test_log_probs_and_entropy_are_those_of_the_tempered_softmax() -> None:
     policy = tiny_policy()
     inputs = policy.prepare(observe(2))
@@ -127,7 +137,7 @@ def test_greedy_takes_the_likeliest_id_of_the_whole_vocabulary() -> None:
         head[: policy.model.vocab_size - 256] = 0
         head[policy.model.vocab_size :] = 0
         bins_only = policy.act(inputs, Sampling(False, 1.0, [0, 0]))
-        assert torch.equal(bins_only.sampled, logits.argmax(-1))
+        assert torch.equal(bins_only.sampled.long(), logits.argmax(-1))
         head.zero_()  # all ids tie: the first, id 0, wins, which is below every action and counts as bin 0
         assert policy.act(inputs, Sampling(False, 1.0, [0, 0])).sampled.unique().tolist() == [0]
     assert not torch.equal(chunk.sampled, bins_only.sampled)

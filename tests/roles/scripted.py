@@ -84,9 +84,10 @@ class SeededPolicy:
 
     action_dim, chunk_len = DIM, CHUNK
 
-    def __init__(self, nan_for: int | None = None) -> None:
+    def __init__(self, nan_for: int | None = None, nan_log_prob_for: int | None = None) -> None:
         self.batches: list[int] = []
         self.nan_for = nan_for
+        self.nan_log_prob_for = nan_log_prob_for
 
     def prepare(self, obs: EnvObs) -> dict[str, torch.Tensor]:
         return {"states": torch.from_numpy(obs.states)}
@@ -101,4 +102,6 @@ class SeededPolicy:
         sampled = torch.stack(rows)
         actions = sampled.float().view(-1, CHUNK, DIM)
         actions[states[:, 0] == self.nan_for] = float("nan")
-        return ActionChunk(actions, sampled, torch.zeros(sampled.shape))
+        log_probs = torch.zeros(sampled.shape)
+        log_probs[states[:, 0] == self.nan_log_prob_for] = float("nan")
+        return ActionChunk(actions, sampled, log_probs)

@@ -1,11 +1,15 @@
 """The rollout role's scheduling: every episode once, nothing after its end, the same result on any number of slots."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siirl.data.trajectory import EpisodeSpec, Trajectory
+from siirl.policies.base import ActionChunk, Sampling
 from siirl.roles.rollout import MAX_RETRIES, EpisodeQueue, Rollout
 from tests.roles.scripted import CHUNK, DIM, ScriptedPool, SeededPolicy, spec
 
@@ -49,6 +53,19 @@ def test_trajectories_do_not_depend_on_the_scheduling(slots: int, seed: int) -> 
         np.testing.assert_array_equal(trajectory.states, alone[trajectory.summary.spec].states)
 
 
+def test_a_trajectory_keeps_what_the_policy_sampled() -> None:
+    class Continuous(SeededPolicy):
+        """Samples the actions themselves."""
+
+        def act(self, inputs: dict[str, torch.Tensor], sampling: Sampling) -> ActionChunk:
+            chunk = super().act(inputs, sampling)
+            return replace(chunk, sampled=chunk.sampled.float() / 256)
+
+    (trajectory,) = run(ScriptedPool(1), [spec(0)], Continuous())
+    assert trajectory.tokens.dtype == np.float32
+    assert ((trajectory.tokens > 0) & (trajectory.tokens < 1)).any()
+
+
 def test_truncation_is_not_success() -> None:
     (trajectory,) = run(ScriptedPool(1), [spec(0, length=50, max_steps=10)])
     assert trajectory.summary.truncated
@@ -67,8 +84,9 @@ def test_a_simulator_that_always_dies_ends_the_run() -> None:
         run(ScriptedPool(2, dies={1: MAX_RETRIES + 1}), [spec(i) for i in range(4)])
 
 
-def test_actions_that_are_not_finite_drop_the_episode_alone() -> None:
-    done = run(ScriptedPool(2), [spec(i) for i in range(4)], SeededPolicy(nan_for=2))
+@pytest.mark.parametrize("policy", [SeededPolicy(nan_for=2), SeededPolicy(nan_log_prob_for=2)])
+def test_actions_or_log_probs_that_are_not_finite_drop_the_episode_alone(policy: SeededPolicy) -> None:
+    done = run(ScriptedPool(2), [spec(i) for i in range(4)], policy)
     assert {t.summary.spec.trial_id: t.summary.drop_reason for t in done} == {
         0: None,
         1: None,
