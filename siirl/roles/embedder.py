@@ -1,5 +1,6 @@
 """The embedder role: one video embedding per episode."""
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,10 +13,15 @@ BATCH = 16
 
 
 class Embedder:
-    """Runs a video encoder over trajectories. Each episode is embedded from its own frames alone."""
+    """Runs a video encoder over trajectories. Each episode is embedded from its own frames alone.
+
+    Groups may be embedded from several threads, but one batch at a time: an encoder that rests in host memory must not be
+    moved there while another thread computes with it, and two batches would take twice the memory and gain no time.
+    """
 
     def __init__(self, encoder: VideoEncoder) -> None:
         self.encoder = encoder
+        self._turn = threading.Lock()
 
     def embed(self, trajectories: Sequence[Trajectory]) -> np.ndarray:
         """Embeddings of n ≥ 1 episodes, float32 [n, E], in order."""
@@ -23,8 +29,9 @@ class Embedder:
         return np.concatenate([self._embed_batch(batch) for batch in batches])
 
     def _embed_batch(self, trajectories: Sequence[Trajectory]) -> np.ndarray:
-        videos = [t.frames[frame_indices(len(t.frames), self.encoder.num_frames)] for t in trajectories]
-        return self.encoder.encode(np.stack(videos)).numpy()
+        with self._turn:
+            videos = [t.frames[frame_indices(len(t.frames), self.encoder.num_frames)] for t in trajectories]
+            return self.encoder.encode(np.stack(videos)).numpy()
 
 
 def frame_indices(available: int, wanted: int) -> np.ndarray:

@@ -1,5 +1,8 @@
 """The embedder role: every episode from its own frames, in order, in bounded batches."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from hypothesis import given
@@ -51,6 +54,27 @@ def test_many_episodes_go_through_in_bounded_batches_and_keep_their_order() -> N
     embeddings = Embedder(encoder).embed([trajectory(3, i % 20) for i in range(2 * BATCH + 3)])
     assert encoder.batch_sizes == [BATCH, BATCH, 3]
     np.testing.assert_array_equal(embeddings[:, 0], [10 * (i % 20) for i in range(2 * BATCH + 3)])
+
+
+def test_one_batch_at_a_time_whatever_the_number_of_threads() -> None:
+    """One thread must not send the encoder to host memory while another computes with it."""
+
+    class Busy(Recorder):
+        inside = most = 0
+
+        def encode(self, frames: np.ndarray) -> torch.Tensor:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            time.sleep(0.02)
+            self.inside -= 1
+            return super().encode(frames)
+
+    encoder = Busy()
+    embedder = Embedder(encoder)
+    with ThreadPoolExecutor(3) as threads:
+        results = list(threads.map(embedder.embed, [[trajectory(3, i)] for i in range(6)]))
+    assert encoder.most == 1
+    np.testing.assert_array_equal(np.concatenate(results)[:, 0], [10 * i for i in range(6)])
 
 
 def test_with_a_real_encoder() -> None:
