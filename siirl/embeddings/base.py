@@ -27,4 +27,11 @@ class EncoderFactory(Protocol):
     def load(config: EmbodiedConfig, device: torch.device) -> VideoEncoder: ...
 
 
+def encoder_name(config: EmbodiedConfig) -> str:
+    """The encoder that ``video_encoder`` means: auto is vjepa2 when a path is given, else pixels."""
+    if config.video_encoder != "auto":
+        return config.video_encoder
+    return "vjepa2" if config.video_embedding_model_path else "pixels"
+
+
 ENCODERS: Registry[EncoderFactory] = Registry("video_encoder", "siirl.embeddings")

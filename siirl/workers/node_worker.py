@@ -13,21 +13,13 @@ import torch
 
 from siirl.config.schema import Config
 from siirl.data.trajectory import EpisodeSpec, EpisodeSummary, Trajectory
-from siirl.embeddings.base import ENCODERS
+from siirl.embeddings.base import ENCODERS, encoder_name
 from siirl.policies.base import POLICIES
 from siirl.roles.embedder import Embedder
 from siirl.roles.rollout import EnvPool, Rollout
 from siirl.roles.trainer import Trainer
 
 Fetch = Callable[[Sequence[Any]], list[Trajectory]]
-
-
-def encoder_name(config: Config) -> str:
-    """The encoder that `embodied.video_encoder` means: auto is vjepa2 when a path is given, else pixels."""
-    embodied = config.actor_rollout_ref.embodied
-    if embodied.video_encoder != "auto":
-        return embodied.video_encoder
-    return "vjepa2" if embodied.video_embedding_model_path else "pixels"
 
 
 class NodeWorker:
@@ -54,7 +46,7 @@ class NodeWorker:
         self.rollout_role = Rollout(policy, pool, section.rollout.pipeline_stage_num, config.trainer.deterministic)
         self.embedder = None
         if with_embedding:
-            self.embedder = Embedder(ENCODERS.get(encoder_name(config)).load(section.embodied, where))
+            self.embedder = Embedder(ENCODERS.get(encoder_name(section.embodied)).load(section.embodied, where))
 
     def ready(self) -> bool:
         """True once the roles are built."""
@@ -89,10 +81,6 @@ class NodeWorker:
     def load(self, folder: Path) -> None:
         """Read what `save` wrote."""
         self.trainer.load(folder)
-
-    def export(self, folder: str) -> None:
-        """Write the policy as a Hugging Face-style folder."""
-        self.trainer.policy.save(folder)
 
     def stats(self) -> dict[str, float]:
         """Counters of the rollout role since the start, for benchmarks: ``seconds_acting``."""
