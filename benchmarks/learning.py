@@ -71,13 +71,12 @@ def train(reward: str, folder: Path, steps: int, overrides: list[str]) -> list[d
 
 
 def settings(folder: Path, reward: str) -> list[str]:
-    """What differs from the quickstart: more prompts per step, checkpoints in between, evaluation only by this script."""
+    """What differs from the quickstart: its folders, and that only this script evaluates."""
     return [
         f"algorithm.reward={reward}",
         f"trainer.default_local_dir={folder / reward}",
         f"data.train_files={folder}/train.parquet",
         f"data.val_files={folder}/validate.parquet",
-        "data.train_batch_size=8",
         "trainer.save_freq=4",
         "trainer.test_freq=-1",
         "trainer.val_before_train=false",
@@ -133,7 +132,7 @@ def plot(curves: dict[str, list[dict[str, float]]], cells: list[dict[str, Any]],
         xlabel="training step",
         ylabel="success of the rollouts, %",
         ylim=(0, 100),
-        title="training episodes (64 a step)",
+        title="training episodes (32 a step)",
     )
     left.legend(frameon=False)
     for i, cell in enumerate(cells):
