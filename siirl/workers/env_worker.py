@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import ActorUnavailableError, RayActorError
+from ray.exceptions import RayActorError
 
 from siirl.config.schema import Config
 from siirl.envs.base import ENVS, EnvObs, StepResult
@@ -106,7 +106,7 @@ class RayEnvPool(SlotMap):
         call = self._calls.pop(ref)
         try:
             return list(self.split(call.env, call.slots, get(ref)))
-        except (RayActorError, ActorUnavailableError) as error:
+        except RayActorError as error:
             late = f"no answer within actor_rollout_ref.embodied.env.step_timeout={self._timeout:g} s"
             return self._died(call, late if call.deadline == math.inf else str(error))
 
