@@ -132,6 +132,7 @@ class Session:
 
     def close(self) -> None:
         """Flush logs and trackers."""
+        self._metrics.close()
         for tracker in self._trackers:
             tracker.close()
 

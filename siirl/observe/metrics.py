@@ -13,12 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from siirl.data.trajectory import EpisodeSummary
+from siirl.observe.backlog import Backlog
+from siirl.training.checkpoint import METRICS
 
 Metrics = Mapping[str, float]
 
 
 class MetricsLog:
     """``metrics.jsonl`` in the run folder: one JSON object per call, with its ``step``, flushed at once.
+
+    While the disk is full, lines wait in memory.
 
     Args:
         run_folder: created if absent.
@@ -27,7 +31,7 @@ class MetricsLog:
     """
 
     def __init__(self, run_folder: str | Path, resume_step: int = 0) -> None:
-        self.path = Path(run_folder) / "metrics.jsonl"
+        self.path = Path(run_folder) / METRICS
         self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in self._lines() if 0 <= _step_of(line) <= resume_step] if resume_step else []
         replacement = self.path.with_suffix(".tmp")
@@ -36,6 +40,7 @@ class MetricsLog:
             file.flush()
             os.fsync(file.fileno())
         replacement.replace(self.path)
+        self._backlog = Backlog(str(self.path), self._append)
 
     def _lines(self) -> list[str]:
         return self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
@@ -44,8 +49,22 @@ class MetricsLog:
         """Append ``metrics``; NaN and infinity, which JSON has not, become null."""
         values = {name: float(value) for name, value in metrics.items()}
         row = {"step": step} | {name: v if math.isfinite(v) else None for name, v in values.items()}
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        self._backlog.add(json.dumps(row) + "\n")
+
+    def close(self) -> None:
+        """Write what still waits."""
+        self._backlog.close()
+
+    def _append(self, lines: Sequence[str]) -> None:
+        """Append all the lines, or none of them."""
+        self.path.touch()
+        size = self.path.stat().st_size
+        try:
+            with self.path.open("a") as file:
+                file.writelines(lines)
+        except OSError:
+            os.truncate(self.path, size)
+            raise
 
 
 def _step_of(line: str) -> int:

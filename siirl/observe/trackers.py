@@ -1,11 +1,12 @@
 """Where metrics go besides ``metrics.jsonl``: the console and TensorBoard."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from siirl.config.schema import TrainerConfig
+from siirl.observe.backlog import Backlog
 from siirl.registry import did_you_mean
 
 COLUMNS = (
@@ -45,7 +46,7 @@ class ConsoleTracker:
 
 
 class TensorBoardTracker:
-    """TensorBoard event files.
+    """TensorBoard event files. While the disk is full, metrics wait in memory.
 
     Args:
         folder: where they go.
@@ -54,20 +55,48 @@ class TensorBoardTracker:
     """
 
     def __init__(self, folder: Path, name: str, first_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # costs a second: only when asked for
-
-        self._writer = SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else 0)
+        self._folder = folder
+        self._writer = _event_file(folder, first_step + 1 if first_step else 0)
         self._writer.add_text("run", name, first_step)
+        self._backlog = Backlog(f"TensorBoard's folder {folder}", self._write)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the scalars."""
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+        self._backlog.add((step, dict(metrics)))
 
     def close(self) -> None:
         """Close the event file."""
-        self._writer.close()
+        self._backlog.close()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _write(self, rows: Sequence[tuple[int, dict[str, float]]]) -> None:
+        if self._writer is None:
+            self._probe()
+            self._writer = _event_file(self._folder, purge_step=rows[0][0])  # part of the rows may be there already
+        try:
+            for step, metrics in rows:
+                for name, value in metrics.items():
+                    self._writer.add_scalar(name, value, step)
+            self._writer.flush()
+        except OSError:
+            self._writer = None  # its thread has died of the error, and its last record may be cut short
+            raise
+
+    def _probe(self) -> None:
+        """Raise the OSError here if the disk is still full: in a writer's thread it would print a traceback each time."""
+        probe = self._folder / "probe.tmp"
+        try:
+            probe.write_bytes(bytes(65536))
+        finally:
+            probe.unlink(missing_ok=True)
+
+
+def _event_file(folder: Path, purge_step: int) -> Any:
+    """A `SummaryWriter`; TensorBoard hides what earlier files hold from ``purge_step`` on."""
+    from torch.utils.tensorboard import SummaryWriter  # costs a second: only when asked for
+
+    return SummaryWriter(str(folder), purge_step=purge_step)
 
 
 def make_trackers(config: TrainerConfig, run_folder: str | Path, first_step: int = 0) -> list[Tracker]:

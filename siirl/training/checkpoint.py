@@ -16,6 +16,7 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 STATE, SUMS, LATEST = "trainer_state.json", "SHA256SUMS", "latest_checkpointed_iteration.txt"
+METRICS = "metrics.jsonl"
 TEMPORARY = ".tmp"
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
@@ -99,6 +100,7 @@ class CheckpointManager:
 
         Checkpoints newer than it (broken ones, those of a run that is now repeated from an earlier step, and with
         ``disable`` all of them) are moved to ``set_aside_1/`` and so on: they must be neither resumed from nor counted.
+        A run that starts anew also leaves the metrics of the one before there.
 
         Args:
             resume_mode: ``auto``, the newest checkpoint that verifies, if there is any; ``disable``, none;
@@ -138,16 +140,19 @@ class CheckpointManager:
         return None
 
     def _set_aside_after(self, step: int) -> None:
-        newer = [s for s in self.steps() if s > step]
-        if not newer:
+        names = [f"global_step_{s}" for s in self.steps() if s > step]
+        metrics = self.folder / METRICS
+        if step < 0 and metrics.is_file() and metrics.stat().st_size:
+            names.append(METRICS)
+        if not names:
             return
         number = 1
         while (aside := self.folder / f"set_aside_{number}").exists():
             number += 1
         aside.mkdir()
-        for s in newer:
-            os.rename(self.folder / f"global_step_{s}", aside / f"global_step_{s}")
-        log.warning("checkpoints of steps %s do not belong to this run's past; moved to %s", newer, aside)
+        for name in names:
+            os.rename(self.folder / name, aside / name)
+        log.warning("%s: not of this run's past, moved to %s", ", ".join(names), aside)
         (self.folder / LATEST).unlink(missing_ok=True)
         if step in self.steps():
             self._point_to(step)

@@ -160,6 +160,21 @@ def test_starting_anew_keeps_the_old_checkpoints_out_of_the_way(manager: Checkpo
     assert names(manager.folder) == ["set_aside_1", "set_aside_2"]
 
 
+def test_a_new_start_keeps_the_metrics_of_the_run_before_beside_its_checkpoints(manager: CheckpointManager) -> None:
+    save(manager, 1)
+    (manager.folder / "metrics.jsonl").write_text("rows of the first run")
+    manager.find("auto")
+    assert (manager.folder / "metrics.jsonl").exists(), "a run that goes on keeps writing to it"
+    manager.find("disable")
+    assert names(manager.folder / "set_aside_1") == ["global_step_1", "metrics.jsonl"]
+    (manager.folder / "metrics.jsonl").write_text("rows of a run that never saved")
+    manager.find("auto")
+    assert (manager.folder / "set_aside_2" / "metrics.jsonl").read_text() == "rows of a run that never saved"
+    (manager.folder / "metrics.jsonl").touch()
+    manager.find("auto")
+    assert names(manager.folder) == ["metrics.jsonl", "set_aside_1", "set_aside_2"]
+
+
 def test_a_named_checkpoint_rewinds_the_run(manager: CheckpointManager) -> None:
     for step in (1, 2):
         save(manager, step)
