@@ -20,7 +20,7 @@ from siirl.dag.session import Session, total_steps
 from siirl.data.manifest import Prompt, ensure_manifests
 from siirl.envs.base import ENVS
 from siirl.observe.progress import Progress
-from siirl.training.run_folder import check_same_run
+from siirl.training.run_folder import locked
 from siirl.workers.launch import launch
 
 
@@ -35,7 +35,6 @@ def main(argv: list[str] | None = None) -> int:
                 print(plan.describe())
                 print(memory_estimate(config))
                 return 0
-            check_same_run(Path(config.trainer.default_local_dir), config)
             session, executor = start(config, plan, stack)
         except ValueError as error:
             print(error, file=sys.stderr)
@@ -56,11 +55,12 @@ def start(config: Config, plan: Plan, stack: ExitStack) -> tuple[Session, Execut
     """Start the workers and resume; closing ``stack`` stops everything, whatever happens.
 
     Raises:
-        ValueError: the manifests do not fit the config, the cluster cannot hold the plan, or no checkpoint can be used.
+        ValueError: another process has the run folder, the cluster cannot hold the plan, a component cannot be built from
+            what the config names, or no checkpoint can be used.
     """
-    prompts = manifests(config)
     run_folder = Path(config.trainer.default_local_dir)
-    run_folder.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(locked(run_folder))
+    prompts = manifests(config)
     workers = launch(config, plan)
     stack.callback(workers.close)
     progress = Progress(total_steps(config, len(prompts[0])), enabled="console" in config.trainer.logger)

@@ -1,4 +1,5 @@
-"""What must hold before anything starts and needs more than the config to be known: registries, tasks, policy folder."""
+"""What must hold before anything starts and needs more than the config to be known: registries, tasks, and what lies in
+the policy folder, in the manifests and in the run folder."""
 
 import math
 from collections.abc import Iterator
@@ -8,12 +9,14 @@ from siirl.algorithms.base import ADVANTAGES
 from siirl.config.checks import EMBODIED, ENV, check_max_steps, given, refuse
 from siirl.config.keys import get_value
 from siirl.config.schema import Config
-from siirl.data.manifest import build_prompts
+from siirl.dag.pipelines import build_graph
+from siirl.data.manifest import build_prompts, manifest_problems
 from siirl.embeddings.base import ENCODERS
 from siirl.envs.base import ENVS, EnvFactory, Task
 from siirl.policies.base import POLICIES
 from siirl.registry import Registry
 from siirl.rewards.base import REWARDS
+from siirl.training.run_folder import same_run_problems
 
 ENV_TYPE, POLICY_TYPE, VIDEO_ENCODER = f"{ENV}.env_type", f"{EMBODIED}.embodied_type", f"{EMBODIED}.video_encoder"
 
@@ -21,12 +24,12 @@ ENV_TYPE, POLICY_TYPE, VIDEO_ENCODER = f"{ENV}.env_type", f"{EMBODIED}.embodied_
 def preflight(config: Config) -> list[str]:
     """Everything that would stop the run, one line each: the key, the value, what is allowed and the fix.
 
-    Looks at the registries, the simulator's task list and the policy folder; no weights are read, no simulator is built.
+    No weights are read, no simulator is built, and nothing is written.
     """
-    problems = [
-        *_unknown(config, REWARDS, "algorithm.reward"),
-        *_unknown(config, ADVANTAGES, "algorithm.adv_estimator"),
-    ]
+    unknown_reward = list(_unknown(config, REWARDS, "algorithm.reward"))
+    problems = [*unknown_reward, *_unknown(config, ADVANTAGES, "algorithm.adv_estimator"), *_check_run_folder(config)]
+    if config.dag.custom_pipeline_fn or not unknown_reward:
+        problems += _check_graph(config)
     if config.actor_rollout_ref.embodied.video_encoder != "auto":
         problems += _unknown(config, ENCODERS, VIDEO_ENCODER, "auto")
     tasks: list[Task] = []
@@ -40,7 +43,7 @@ def preflight(config: Config) -> list[str]:
             problems += [
                 *_check_slots(config, factory),
                 *_check_lengths(config, factory),
-                *_check_prompts(config, tasks),
+                *_check_prompts(config, factory, tasks),
             ]
         except ValueError as error:
             problems.append(f"{given(config, f'{ENV}.env_name')}, {given(config, f'{ENV}.task_ids')}: {error}")
@@ -76,8 +79,8 @@ def _check_lengths(config: Config, factory: EnvFactory) -> Iterator[str]:
         yield from check_max_steps(config, factory.default_max_steps(env), f"the usual length of {env.env_name}")
 
 
-def _check_prompts(config: Config, tasks: list[Task]) -> Iterator[str]:
-    """The trials must exist, and be enough for a generation batch without repetition."""
+def _check_prompts(config: Config, factory: EnvFactory, tasks: list[Task]) -> Iterator[str]:
+    """The trials must exist, be enough for a generation batch without repetition, and be those of the manifests."""
     env = config.actor_rollout_ref.embodied.env
     key = f"{ENV}.num_trials_per_task"
     if not tasks or env.num_holdout_trials >= env.num_trials_per_task:
@@ -86,13 +89,37 @@ def _check_prompts(config: Config, tasks: list[Task]) -> Iterator[str]:
     if env.num_trials_per_task > trials:
         yield refuse(config, key, f"at most {trials}, the trials that {env.env_name} has", f"{key}={trials}")
         return
-    available = len(build_prompts(config, tasks, max_steps=1)[0])
+    max_steps = factory.default_max_steps(env)
+    if not config.dry_run:
+        yield from manifest_problems(config, tasks, max_steps)
+    available = len(build_prompts(config, tasks, max_steps)[0])
     wanted = math.ceil(config.data.train_batch_size * config.algorithm.embodied_sampling.oversample_factor)
     if wanted > available:
         factor = given(config, "algorithm.embodied_sampling.oversample_factor")
         source = f"{len(tasks)} tasks × ({given(config, key)} − {given(config, f'{ENV}.num_holdout_trials')})"
         allowed = f"a batch (times {factor}) of at most {available}, the training prompts there are: {source}"
         yield refuse(config, "data.train_batch_size", allowed, "use a smaller batch, or more tasks or trials")
+
+
+def _check_graph(config: Config) -> Iterator[str]:
+    """The workflow must be one that can run."""
+    try:
+        graph = build_graph(config)
+    except ValueError as error:
+        yield str(error)
+    else:
+        yield from (f"{given(config, 'dag.custom_pipeline_fn')}: {problem}" for problem in graph.problems())
+
+
+def _check_run_folder(config: Config) -> Iterator[str]:
+    """A run that is resumed must mean the same."""
+    trainer = config.trainer
+    if config.dry_run or (trainer.resume_mode == "resume_path" and not Path(trainer.resume_from_path or "").is_dir()):
+        return  # a missing folder is reported by siirl.config.checks
+    try:
+        yield from same_run_problems(Path(trainer.default_local_dir), config)
+    except ValueError as error:
+        yield str(error)
 
 
 def _check_policy(config: Config, tasks: list[Task]) -> Iterator[str]:

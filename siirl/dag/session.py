@@ -14,6 +14,7 @@ from siirl.observe.metrics import MetricsLog, StepTimer, validation_metrics
 from siirl.observe.progress import Progress
 from siirl.observe.trackers import make_trackers
 from siirl.training.checkpoint import CheckpointFailed, CheckpointManager
+from siirl.training.run_folder import weights_digest
 from siirl.workers.base import Workers
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Session:
         self.skipped_steps = 0
         run_folder = Path(trainer.default_local_dir)
         self._checkpoints = CheckpointManager(run_folder, trainer.max_actor_ckpt_to_keep)
+        self._start_weights = weights_digest(Path(config.actor_rollout_ref.model.path))
         self._resume()
         self._metrics = MetricsLog(run_folder, resume_step=self.step)
         self._trackers = make_trackers(trainer, run_folder, first_step=self.step)
@@ -108,6 +110,7 @@ class Session:
             "success_before": self.success_before,
             "success_after": self.success_after,
             "skipped_steps": self.skipped_steps,
+            "start_weights": self._start_weights,
             "config": config_to_dict(self.config),
         }
         try:

@@ -107,33 +107,44 @@ def ensure_manifests(config: Config, tasks: Sequence[TaskInfo], max_steps: int) 
     A file that is not there yet is written, atomically; one that is there must hold exactly these prompts.
 
     Raises:
-        ValueError: a file is no Parquet manifest, or holds other prompts than the config asks for (both are shown); or as
-            `build_prompts`.
+        ValueError: as `manifest_problems` tells, or as `build_prompts`.
     """
+    if problems := manifest_problems(config, tasks, max_steps):
+        raise ValueError("\n".join(problems))
     train, validate = build_prompts(config, tasks, max_steps)
-    files = (("data.train_files", config.data.train_files, train), ("data.val_files", config.data.val_files, validate))
-    wanted = [(key, Path(name), pa.Table.from_pylist([p.row() for p in rows], SCHEMA)) for key, name, rows in files]
-    missing = [(file, table) for key, file, table in wanted if not _holds(key, file, table)]
-    for file, table in missing:
-        _write(file, table)
+    for _, file, table in _files(config, train, validate):
+        if not file.exists():
+            _write(file, table)
     return train, validate
 
 
-def _holds(key: str, file: Path, wanted: pa.Table) -> bool:
-    """Whether the file is there; it must then equal ``wanted``."""
-    if not file.exists():
-        return False
+def manifest_problems(config: Config, tasks: Sequence[TaskInfo], max_steps: int) -> list[str]:
+    """What is wrong with the files that are there: no Parquet manifest, or other prompts than the config asks for (both
+    are shown). Raises ValueError as `build_prompts`."""
+    files = _files(config, *build_prompts(config, tasks, max_steps))
+    found = [_problem(key, file, table) for key, file, table in files if file.exists()]
+    return [problem for problem in found if problem is not None]
+
+
+def _files(config: Config, train: list[Prompt], validate: list[Prompt]) -> list[tuple[str, Path, pa.Table]]:
+    """Both manifests: the key that names the file, the file, and what it must hold."""
+    files = (("data.train_files", config.data.train_files, train), ("data.val_files", config.data.val_files, validate))
+    return [(key, Path(name), pa.Table.from_pylist([p.row() for p in rows], SCHEMA)) for key, name, rows in files]
+
+
+def _problem(key: str, file: Path, wanted: pa.Table) -> str | None:
+    """Why a file does not do for ``wanted``."""
     fix = f"Delete {file} to have it written anew, or set {key} to another file."
     try:
         found = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{key}={file} cannot be read as a Parquet manifest ({error}). {fix}") from error
+        return f"{key}={file} cannot be read as a Parquet manifest ({error}). {fix}"
     if not found.schema.equals(wanted.schema):
         columns = f"the file has {_columns(found)}; a manifest has {_columns(wanted)}"
-        raise ValueError(f"{key}={file} has other columns than a manifest: {columns}. {fix}")
+        return f"{key}={file} has other columns than a manifest: {columns}. {fix}"
     if not found.equals(wanted):
-        raise ValueError(f"{key}={file} does not match the config:\n{_difference(found, wanted)}\n{fix}")
-    return True
+        return f"{key}={file} does not match the config:\n{_difference(found, wanted)}\n{fix}"
+    return None
 
 
 def _columns(table: pa.Table) -> str:

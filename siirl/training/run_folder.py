@@ -1,16 +1,22 @@
-"""Refuses to continue a run under another meaning: a run folder belongs to one policy, task set and reward."""
+"""A run folder belongs to one process at a time, and to one policy, task set and reward."""
 
 import dataclasses
+import fcntl
+import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from siirl.config.problems import problem, show
 from siirl.config.schema import Config
 from siirl.training.checkpoint import STATE, CheckpointManager, read, verify
 
+LOCK = ".lock"
+
 EMBODIED = "actor_rollout_ref.embodied"
 MEANING = (
-    "data.train_files",
     "data.shuffle",
     "trainer.seed",
     "algorithm.workflow_type",
@@ -33,37 +39,79 @@ MEANING = (
     f"{EMBODIED}.env.num_holdout_trials",
     f"{EMBODIED}.env.model_family",
     f"{EMBODIED}.env.image_size",
+    f"{EMBODIED}.env.antialiasing",
+    f"{EMBODIED}.env.max_texture_size",
     "critic.use_critic_model",
     "dag.custom_pipeline_fn",
 )
 """Keys that a checkpoint's weights, optimizer and place among the prompts depend on. All others (lengths, batch sizes,
-learning rate, logging, hardware) may change when a run goes on."""
+learning rate, logging, hardware) may change when a run goes on; that the prompts are the same, the sampler checks."""
+FIX = (
+    "set it back, or trainer.default_local_dir to another folder, or start anew here with trainer.resume_mode=disable "
+    "(the checkpoints are kept, in a subfolder set_aside_N)"
+)
+SAMPLES, SAMPLE_BYTES = 64, 16384
+"""Of each file of weights, this many pieces of this many bytes tell one training's weights from another's."""
 
 
-def check_same_run(folder: Path, config: Config) -> None:
-    """Compare ``config`` with the one stored in the checkpoint that the run would resume from, before anything starts.
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder, created if absent. However the process ends, the operating system lets go of it.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"trainer.default_local_dir={folder}: another process is running there (it holds {folder / LOCK}); wait "
+                "for it or end it, or name another folder"
+            ) from error
+        yield
+
+
+def same_run_problems(folder: Path, config: Config) -> list[str]:
+    """How ``config`` differs in `MEANING` from the run of the checkpoint that it would resume from, one line a key.
 
     With ``trainer.resume_mode=disable``, or when there is no checkpoint, anything goes.
 
     Raises:
-        ValueError: ``trainer.resume_from_path`` is missing or broken, or keys of `MEANING` differ; names each with its
-            old and new value.
+        ValueError: ``trainer.resume_from_path`` is missing or broken.
     """
     checkpoint = _resumed_from(folder, config)
     if checkpoint is None:
-        return
-    old = json.loads((checkpoint / STATE).read_text())["config"]
-    new = dataclasses.asdict(config)
+        return []
+    state = json.loads((checkpoint / STATE).read_text())
+    old, new = state["config"], dataclasses.asdict(config)
     changes = [(key, _value(old, key), _value(new, key)) for key in MEANING if _has(old, key)]
-    changes += _architecture_changes(_value(old, "actor_rollout_ref.model.path"), config.actor_rollout_ref.model.path)
-    lines = [f"  {key}: {before!r} → {after!r}" for key, before, after in changes if before != after]
-    if lines:
-        raise ValueError(
-            f"{checkpoint} comes from a run with another config:\n"
-            + "\n".join(lines)
-            + "\nset these keys back, or trainer.default_local_dir to another folder with trainer.resume_mode=auto, or start "
-            "anew here with trainer.resume_mode=disable (the checkpoints are kept, in a subfolder set_aside_N)"
-        )
+    path, old_path = config.actor_rollout_ref.model.path, _value(old, "actor_rollout_ref.model.path")
+    changes += _architecture_changes(old_path, path)
+    found = [
+        problem(key, after, f"{show(before)}, as in the run of {checkpoint}", FIX)
+        for key, before, after in changes
+        if before != after
+    ]
+    weights = weights_digest(Path(path))
+    if Path(path).is_dir() and state.get("start_weights", weights) != weights:
+        allowed = f"the weights that the run of {checkpoint} started from ({old_path}); these are others"
+        found.append(problem("actor_rollout_ref.model.path", path, allowed, FIX))
+    return found
+
+
+def weights_digest(folder: Path) -> str:
+    """A SHA-256 sum, hexadecimal, over the sizes and samples of a policy's ``*.safetensors``; reads 1 MiB of each."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            for i in range(SAMPLES):
+                file.seek(i * max(0, size - SAMPLE_BYTES) // (SAMPLES - 1))
+                digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()
 
 
 def _resumed_from(folder: Path, config: Config) -> Path | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from siirl.client.main_dag import main
+from siirl.training.run_folder import locked
 from tests.workers.runs import ENV, INLINE, TOY, command_line
 from tests.workers.toy import plan_fault
 
@@ -88,7 +89,7 @@ def test_manifests_and_run_folders_of_another_config_are_refused(
 
     other_reward = {"algorithm.reward": "srpo"}
     error = refused(capsys, command_line(tmp_path, policy, TOY, INLINE, other_reward))
-    assert "algorithm.reward: 'sparse' → 'srpo'" in error
+    assert "algorithm.reward=srpo: allowed: sparse, as in the run of" in error
     assert "trainer.default_local_dir" in error
 
     longer = {f"{ENV}.max_steps": 40, "trainer.resume_mode": "disable"}
@@ -96,8 +97,25 @@ def test_manifests_and_run_folders_of_another_config_are_refused(
     assert f"data.train_files={tmp_path}/train.parquet does not match the config" in error
     assert "24" in error
     assert "40" in error
+    everything = other_reward | {f"{ENV}.max_steps": 40, "dag.custom_pipeline_fn": "tests.nowhere:f"}
+    error = refused(capsys, command_line(tmp_path, policy, TOY, INLINE, everything))
+    assert "5 problems" in error
+    for part in (
+        *("algorithm.reward=srpo: allowed: sparse", "dag.custom_pipeline_fn=tests.nowhere:f: allowed: null"),
+        *("'tests.nowhere:f' cannot be imported", f"{tmp_path}/train.parquet", f"{tmp_path}/validate.parquet"),
+    ):
+        assert part in error
     assert (tmp_path / "config.yaml").read_text() == kept, "a refused run changes nothing"
     assert (tmp_path / "global_step_1").is_dir()
+
+
+def test_a_run_folder_in_use_is_refused(
+    toy: Path, capsys: pytest.CaptureFixture[str], policy: Path, tmp_path: Path
+) -> None:
+    with locked(tmp_path):
+        error = refused(capsys, command_line(tmp_path, policy, TOY, INLINE))
+    assert f"trainer.default_local_dir={tmp_path}: another process is running there" in error
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 @pytest.mark.usefixtures("ray_cluster")
