@@ -21,13 +21,13 @@ from siirl.dag.compile import compile_plan
 from siirl.dag.pipelines import build_graph
 from siirl.data.sampler import episode_specs
 from siirl.observe.metrics import wilson_interval
-from siirl.training.checkpoint import CheckpointManager
 from siirl.workers.ray_workers import RayWorkers
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 ALGORITHMS = {"SRPO": "srpo", "GRPO, sparse reward": "sparse"}
+POLICIES = {"start": None, **ALGORITHMS}
 MODES = {"sampled, T=1": True, "greedy": False}
 COLOURS = {"start": "#8c8c8c", "SRPO": "#1f6fb4", "GRPO, sparse reward": "#d9822b"}
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for both runs")
     given = parser.parse_args()
     curves = {name: train(reward, given.folder, given.steps, given.overrides) for name, reward in ALGORITHMS.items()}
-    cells = evaluate(given.folder, given.seeds, given.overrides)
+    cells = evaluate(given.folder, given.steps, given.seeds, given.overrides)
     overrides = {"steps": given.steps, "overrides": given.overrides}
     print(write_result("learning", {"settings": overrides, "cells": cells, "curves": curves}))
     print_table(
@@ -83,27 +83,37 @@ def settings(folder: Path, reward: str) -> list[str]:
     ]
 
 
-def evaluate(folder: Path, seeds: int, overrides: list[str]) -> list[dict[str, Any]]:
-    """Success of the start policy and of both results: ``seeds`` episodes per held-out state, the same for everybody."""
+def evaluate(folder: Path, steps: int, seeds: int, overrides: list[str]) -> list[dict[str, Any]]:
+    """Success of the start policy and of both results: ``seeds`` episodes per held-out state, the same for everybody.
+
+    Cells are kept in ``<folder>/cells.json`` as they come, and not measured twice.
+    """
+    file = folder / "cells.json"
+    cells: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
     config = load_config("quickstart", [*settings(folder, "srpo"), *overrides])
-    workers = RayWorkers(config, compile_plan(build_graph(config), config))
     prompts = manifests(config)[1]
     specs = [s for seed in range(seeds) for s in episode_specs(prompts, n=1, seed=1000 + seed, step=None)]
-    cells = []
-    for policy, reward in {"start": None, **ALGORITHMS}.items():
-        if reward is not None:
-            found = CheckpointManager(folder / reward, keep=1000).find("auto")
-            assert found is not None, "train saves a checkpoint at the end"
-            workers.submit("load", found.path).result()
-        for mode, do_sample in MODES.items():
-            episodes = [e.summary for e in workers.rollout(specs, do_sample=do_sample, temperature=1.0, keep=False)]
-            cells.append(_cell(policy, mode, episodes))
+    todo = [(p, m) for m in MODES for p in POLICIES if not any(_is(c, p, m, steps, len(specs)) for c in cells)]
+    for policy in dict.fromkeys(policy for policy, _ in todo):
+        workers = RayWorkers(config, compile_plan(build_graph(config), config))
+        if (reward := POLICIES[policy]) is not None:
+            workers.submit("load", folder / reward / f"global_step_{steps}").result()
+        for mode in [m for p, m in todo if p == policy]:
+            stream = workers.rollout(specs, do_sample=MODES[mode], temperature=1.0, keep=False)
+            cells.append(_cell(policy, mode, steps, [e.summary for e in stream]))
+            file.write_text(json.dumps(cells, indent=1))
             print(cells[-1], flush=True)
-    workers.close()
-    return cells
+        workers.close()
+    return [c for m in MODES for p in POLICIES for c in cells if _is(c, p, m, steps, len(specs))]
 
 
-def _cell(policy: str, mode: str, episodes: list) -> dict[str, Any]:
+def _is(cell: dict[str, Any], policy: str, mode: str, steps: int, episodes: int) -> bool:
+    """Whether a measured cell is the one wanted; the start policy has no training steps."""
+    wanted = (policy, mode, 0 if policy == "start" else steps, episodes)
+    return (cell["policy"], cell["mode"], cell["steps"], cell["episodes"]) == wanted
+
+
+def _cell(policy: str, mode: str, steps: int, episodes: list) -> dict[str, Any]:
     successes, n = sum(e.success for e in episodes), len(episodes)
     tasks = sorted({e.spec.task_id for e in episodes})
     per_task = {t: [e.success for e in episodes if e.spec.task_id == t] for t in tasks}
@@ -111,6 +121,7 @@ def _cell(policy: str, mode: str, episodes: list) -> dict[str, Any]:
     return {
         "policy": policy,
         "mode": mode,
+        "steps": 0 if policy == "start" else steps,
         "successes": successes,
         "episodes": n,
         "rate": successes / n,
