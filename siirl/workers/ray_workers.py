@@ -17,6 +17,9 @@ from siirl.workers.env_worker import FAULT_TOLERANCE, EnvWorker, RayEnvPool
 from siirl.workers.node_worker import NodeWorker
 from siirl.workers.references import RayFuture, get
 
+RESERVE_SECONDS = 60
+"""How long to wait for a slot of a cluster that others use."""
+
 CONCURRENT_CALLS = 4
 """Threads of a node worker: a rollout streams from one while videos are embedded in another."""
 
@@ -28,6 +31,11 @@ class RayNodeWorker(NodeWorker):
     """A node worker whose simulators are actors and whose trajectories lie in the object store."""
 
     def __init__(self, config: Config, device: str, envs: list[ActorHandle], with_embedding: bool) -> None:
+        self._arguments = (config, device, envs, with_embedding)
+
+    def build(self) -> None:
+        """Build the roles: not in ``__init__``, whose errors Ray only tells as the death of the actor."""
+        config, device, envs, with_embedding = self._arguments
         env = config.actor_rollout_ref.embodied.env
         slots_per_env = env.num_envs // len(envs)
         pool = RayEnvPool(envs, slots_per_env, env.step_timeout)
@@ -39,13 +47,14 @@ def _fetch(references: Sequence[ray.ObjectRef]) -> list[Trajectory]:
 
 
 def connect(config: Config) -> None:
-    """Join the cluster of ``RAY_ADDRESS``, or start one on this machine; check that it holds the declared slots.
+    """Join the cluster of ``RAY_ADDRESS`` (``auto``: the one on this machine), or start one on this machine; check that it
+    holds the declared slots.
 
     Raises:
         ValueError: the cluster has fewer accelerators or machines than the config declares.
     """
     if not ray.is_initialized():
-        ray.init(address=os.environ.get("RAY_ADDRESS"), include_dashboard=False, configure_logging=False)
+        ray.init(address=os.environ.get("RAY_ADDRESS", "local"), include_dashboard=False, configure_logging=False)
     trainer = config.trainer
     alive = [node for node in ray.nodes() if node["Alive"]]
     if len(alive) < trainer.nnodes:
@@ -65,7 +74,7 @@ class RayWorkers:
     """The node worker of the plan's slot and its simulators.
 
     Raises:
-        ValueError: the cluster cannot hold the plan.
+        ValueError: the cluster cannot hold the plan, or a role cannot be built from what the config names.
     """
 
     def __init__(self, config: Config, plan: Plan) -> None:
@@ -81,7 +90,11 @@ class RayWorkers:
         device = "cpu" if slot.device == "cpu" else "cuda:0"
         worker: Any = actor
         self._worker = worker.remote(config, device, self.envs, "embedding" in plan.placement)
-        ray.get(self._worker.ready.remote())
+        try:
+            get(self._worker.build.remote())
+        except BaseException:
+            self.close()
+            raise
 
     @staticmethod
     def _start_envs(config: Config, here: PlacementGroupSchedulingStrategy) -> list[Any]:
@@ -118,6 +131,15 @@ class RayWorkers:
 
 
 def _reserve(gpu: bool) -> PlacementGroup:
-    group = placement_group([{"CPU": 1.0} | ({"GPU": 1.0} if gpu else {})], strategy="PACK")
-    ray.get(group.ready())
-    return group
+    """Reserve a slot. Raises ValueError when the cluster has none that is free."""
+    needed = {"CPU": 1.0} | ({"GPU": 1.0} if gpu else {})
+    group = placement_group([needed], strategy="PACK")
+    if group.wait(RESERVE_SECONDS):
+        return group
+    remove_placement_group(group)
+    resources = ray.cluster_resources(), ray.available_resources()
+    there, free = ({name: of.get(name, 0.0) for name in needed} for of in resources)
+    raise ValueError(
+        f"a slot needs {needed} on one machine, but of the Ray cluster's {there} only {free} are free, {RESERVE_SECONDS} s "
+        "long; end what runs there, or start Ray with more (ray start --num-cpus, --num-gpus)"
+    )

@@ -1,0 +1,53 @@
+"""What goes wrong while workers start under Ray reaches the user as a message, not as a dead actor's traceback."""
+
+import time
+from pathlib import Path
+
+import pytest
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+
+from siirl.client.main_dag import main
+from siirl.workers import ray_workers
+from tests.workers.runs import TOY, command_line
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def wait_until_free(cpus: float) -> None:
+    for _ in range(300):
+        if ray.available_resources().get("CPU", 0.0) >= cpus:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{ray.available_resources()} are free, not {cpus} CPUs")
+
+
+def test_what_a_worker_cannot_load_is_refused_and_its_slot_given_back(
+    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "vjepa2.pt"
+    weights.write_bytes(b"half a download")
+    embodied = "actor_rollout_ref.embodied"
+    vjepa2 = {f"{embodied}.video_encoder": "vjepa2", f"{embodied}.video_embedding_model_path": weights}
+    assert main(command_line(tmp_path, policy, TOY, {"algorithm.reward": "srpo"}, vjepa2)) == 2
+    error = capsys.readouterr().err
+    assert f"{weights}: not a PyTorch checkpoint" in error
+    assert "Traceback" not in error
+    wait_until_free(4)
+
+
+def test_a_busy_cluster_is_told_not_waited_for(
+    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_until_free(4)
+    others = placement_group([{"CPU": 4.0}])
+    assert others.wait(60)
+    monkeypatch.setattr(ray_workers, "RESERVE_SECONDS", 0.5)
+    try:
+        assert main(command_line(tmp_path, policy, TOY)) == 2
+    finally:
+        remove_placement_group(others)
+    assert (
+        "a slot needs {'CPU': 1.0} on one machine, but of the Ray cluster's {'CPU': 4.0} only {'CPU': 0.0} are free"
+        in (capsys.readouterr().err)
+    )
