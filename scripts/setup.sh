@@ -27,15 +27,16 @@ siirl_setup() {
         echo "siirl needs Python 3.11, 3.12 or 3.13 with venv" >&2
         return 1
     }
-    # robosuite's dependencies compile nothing, but EGL and Mesa's software renderer must be there to draw
-    if ! ldconfig -p | grep -q 'libEGL\.so\.1' || ! ldconfig -p | grep -q 'libGL\.so\.1'; then
+    # EGL and Mesa's software renderer must be there to draw; /sbin is on root's path only
+    if ! PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q 'libEGL\.so\.1' ||
+        ! compgen -G '/usr/lib/*/dri/swrast_dri.so' >/dev/null && ! command -v nvidia-smi >/dev/null; then
         siirl_apt libegl1 libgl1 libgl1-mesa-dri libglib2.0-0
     fi
     [ -x .venv/bin/python ] || "$python" -m venv .venv
     stamp=.venv/siirl-$(cat setup.py pyproject.toml scripts/setup.sh | sha256sum | cut -c1-16)-$extras
     if [ ! -e "$stamp" ]; then
         echo "installing siirl[$extras] into .venv"
-        # without an NVIDIA GPU, the CPU build of PyTorch saves gigabytes where the package index offers one
+        # PyTorch first, in the release that was tested; pip takes the CPU build where PIP_FIND_LINKS or an index offers one
         .venv/bin/python -m pip install -q --disable-pip-version-check "torch==2.13.0"
         .venv/bin/python -m pip install -q --disable-pip-version-check -e ".[$extras]"
         .venv/bin/python -m pip check
