@@ -29,7 +29,7 @@ siirl_setup() {
     }
     # EGL and Mesa's software renderer must be there to draw; /sbin is on root's path only
     if ! PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q 'libEGL\.so\.1' ||
-        ! compgen -G '/usr/lib/*/dri/swrast_dri.so' >/dev/null && ! command -v nvidia-smi >/dev/null; then
+        { ! compgen -G '/usr/lib/*/dri/swrast_dri.so' >/dev/null && ! command -v nvidia-smi >/dev/null; }; then
         siirl_apt libegl1 libgl1 libgl1-mesa-dri libglib2.0-0
     fi
     [ -x .venv/bin/python ] || "$python" -m venv .venv
