@@ -1,6 +1,7 @@
 """Policy folders: what they hold, and what is said about a broken one."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,38 @@ def test_missing_surplus_and_misshaped_parameters_are_named(folder: Path) -> Non
         "1 mis-shaped: projector.fc2.bias is [5] instead of [32]",
     ):
         assert part in str(error.value)
+
+
+MALFORMED: dict[str, tuple[str, str | bytes]] = {
+    "is no JSON": ("config.json", "{"),
+    "holds list, not a JSON object": ("config.json", "[]"),
+    "is no tokenizer": ("tokenizer.json", "{}"),
+    "is no text": ("tokenizer.json", b"\xff\xfe\x00"),
+    "must map un-normalisation keys": ("dataset_statistics.json", "{}"),
+    "'libero_spatial' needs 'action'": ("dataset_statistics.json", '{"libero_spatial": {"proprio": {}}}'),
+    "with lists 'q01' and 'q99'": ("dataset_statistics.json", '{"libero_spatial": {"action": {"q01": [1.0]}}}'),
+    "of equal length": ("dataset_statistics.json", '{"libero_spatial": {"action": {"q01": [1], "q99": [1, 2]}}}'),
+    "has no 'weight_map'": ("model.safetensors.index.json", '{"metadata": {}}'),
+    "is no safetensors file, or cut short": ("model.safetensors", b"not weights"),
+    "preprocessor_config.json is no JSON": ("preprocessor_config.json", "means"),
+    "has only one of 'means' and 'stds'": ("preprocessor_config.json", '{"means": [[0.5, 0.5, 0.5]]}'),
+}
+
+
+@pytest.mark.parametrize("problem", MALFORMED)
+def test_a_malformed_file_is_named(folder: Path, problem: str) -> None:
+    name, content = MALFORMED[problem]
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=f"{re.escape(name)}.*{re.escape(problem.removeprefix(name + ' '))}") as error:
+        load(folder)
+    assert "actor_rollout_ref.model.path" in str(error.value)
+
+
+def test_weights_that_were_cut_short_are_named(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"model\.safetensors is no safetensors file, or cut short"):
+        load(folder)
 
 
 def test_another_kind_of_config_is_refused(folder: Path) -> None:

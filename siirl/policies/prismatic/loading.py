@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import nn
 
 SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "preprocessor_config.json")
 CONFIG_KEYS = (
@@ -42,19 +42,24 @@ class Checkpoint:
 
     @classmethod
     def read(cls, folder: Path) -> "Checkpoint":
-        """Read everything but the weights. Raises ValueError for a missing file or a config of another kind of model."""
-        config = json.loads(_existing(folder / "config.json").read_text())
+        """Read everything but the weights.
+
+        Raises:
+            ValueError: a file is missing or malformed, or the config is of another kind of model.
+        """
+        config = _read_json(folder / "config.json")
         if absent := [key for key in CONFIG_KEYS if key not in config]:
             raise ValueError(f"{folder / 'config.json'} is not an OpenVLA config, it lacks: {', '.join(absent)}. {FIX}")
-        if "norm_stats" in config and not (folder / "dataset_statistics.json").exists():
-            statistics = config["norm_stats"]
+        statistics = folder / "dataset_statistics.json"
+        if "norm_stats" in config and not statistics.exists():
+            entries = _checked_statistics(config["norm_stats"], f"norm_stats of {folder / 'config.json'}")
         else:
-            statistics = json.loads(_existing(folder / "dataset_statistics.json").read_text())
-        tokenizer = Tokenizer.from_file(str(_existing(folder / "tokenizer.json")))
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        side_files = {name: (folder / name).read_text() for name in SIDE_FILES if (folder / name).exists()}
-        return cls(config, statistics, tokenizer, side_files)
+            entries = _checked_statistics(_read_json(statistics), str(statistics))
+        side_files = {name: _read_text(folder / name) for name in SIDE_FILES if (folder / name).exists()}
+        preprocessor = folder / "preprocessor_config.json"
+        if preprocessor.exists() and len({"means", "stds"} & _read_json(preprocessor).keys()) == 1:
+            raise ValueError(f"{preprocessor} has only one of 'means' and 'stds'. {FIX}")
+        return cls(config, entries, _read_tokenizer(folder / "tokenizer.json"), side_files)
 
     def write(self, folder: Path, model: nn.Module) -> None:
         """Write the folder with the model's weights; it reads back bit for bit."""
@@ -78,54 +83,108 @@ class Checkpoint:
 
 
 def load_weights(model: nn.Module, folder: Path, device: torch.device) -> None:
-    """Give a model built on ``meta`` its parameters, float32 on ``device``.
+    """Give a model built on ``meta`` its parameters, float32 on ``device``. Raises ValueError as `check_weights`."""
+    check_weights(model, folder)
+    weights = {name: stored[...].to(device, torch.float32) for name, stored in _stored_tensors(folder)}
+    model.load_state_dict(weights, assign=True)
+
+
+def check_weights(model: nn.Module, folder: Path) -> None:
+    """Compare the names and shapes of a folder's parameters with those of a model built on ``meta``; reads no weights.
 
     Raises:
-        ValueError: parameters are missing, surplus or of another shape; the first few are named.
+        ValueError: a file is missing, cut short or malformed; parameters are missing, surplus or of another shape, and
+            the first few are named.
     """
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found: dict[str, Tensor] = {}
-    misshaped, surplus = [], []
-    for name, tensor in _stored_tensors(folder):
-        if name not in expected:
-            surplus.append(name)
-        elif tuple(tensor.shape) != expected[name]:
-            misshaped.append(f"{name} is {list(tensor.shape)} instead of {list(expected[name])}")
-        else:
-            found[name] = tensor.to(device, torch.float32)
-    wrong_shape = {text.split(" ")[0] for text in misshaped}
-    missing = [name for name in expected if name not in found and name not in wrong_shape]
-    problems = {"missing": missing, "surplus": surplus, "mis-shaped": misshaped}
+    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: stored.get_shape() for name, stored in _stored_tensors(folder)}
+    wrong_shape = [name for name, shape in expected.items() if found.get(name, shape) != shape]
+    problems = {
+        "missing": [name for name in expected if name not in found],
+        "surplus": [name for name in found if name not in expected],
+        "mis-shaped": [f"{name} is {found[name]} instead of {expected[name]}" for name in wrong_shape],
+    }
     if any(problems.values()):
         told = "; ".join(f"{len(names)} {kind}: {_first(names)}" for kind, names in problems.items() if names)
         raise ValueError(
             f"the weights in {folder} do not fit its config.json: parameters {told}. "
             "Use the config.json that the weights were saved with, and the matching embodied_type."
         )
-    model.load_state_dict(found, assign=True)
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """``model.safetensors``, or the shards that the index lists. Raises ValueError for a missing one."""
+    """``model.safetensors``, or the shards that the index lists. Raises ValueError for a missing or malformed one."""
     index = folder / "model.safetensors.index.json"
-    shards = ["model.safetensors"]
-    if index.exists():
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    return [_existing(folder / shard) for shard in shards]
+    if not index.exists():
+        return [_existing(folder / "model.safetensors")]
+    shards = _read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+        raise ValueError(f"{index} has no 'weight_map' from parameters to files. {FIX}")
+    return [_existing(folder / shard) for shard in sorted(set(shards.values()))]
 
 
-def _stored_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of the folder's weights."""
+def _stored_tensors(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Every tensor of the folder's weights by name, as a slice of its file that is not read yet."""
     for file in weight_files(folder):
-        with safe_open(file, framework="pt") as tensors:
+        try:
+            opened = safe_open(file, framework="pt")
+        except SafetensorError as error:
+            raise ValueError(
+                f"{file} is no safetensors file, or cut short ({error}); download it again. {FIX}"
+            ) from error
+        with opened as tensors:
             for name in tensors.keys():  # noqa: SIM118  (not a dict)
-                yield name, tensors.get_tensor(name)
+                yield name, tensors.get_slice(name)
 
 
 def _existing(file: Path) -> Path:
-    if not file.exists():
+    if not file.is_file():
         raise ValueError(f"the policy folder {str(file.parent)!r} has no {file.name}. {FIX}")
     return file
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return _existing(file).read_text()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no text ({error}). {FIX}") from error
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(_read_text(file))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is no JSON ({error}). {FIX}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} holds {type(content).__name__}, not a JSON object. {FIX}")
+    return content
+
+
+def _read_tokenizer(file: Path) -> Tokenizer:
+    text = _read_text(file)
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"{file} is no tokenizer ({error}). {FIX}") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _checked_statistics(statistics: Any, source: str) -> dict[str, Any]:
+    """Every entry must have the action's quantiles, q01 and q99, one number per dimension each."""
+    entries = statistics if isinstance(statistics, dict) else {}
+    for name, entry in entries.items():
+        action = entry.get("action") if isinstance(entry, dict) else None
+        quantiles = [action.get(key) for key in ("q01", "q99")] if isinstance(action, dict) else [None]
+        lengths = {
+            len(q) if isinstance(q, list) and all(isinstance(x, int | float) for x in q) else 0 for q in quantiles
+        }
+        if len(lengths) > 1 or 0 in lengths:
+            raise ValueError(f"{source}: {name!r} needs 'action' with lists 'q01' and 'q99' of equal length. {FIX}")
+    if not entries:
+        raise ValueError(f"{source} must map un-normalisation keys to statistics of 'action'. {FIX}")
+    return entries
 
 
 def _first(names: list[str], most: int = 3) -> str:
