@@ -27,6 +27,20 @@ class PolicyLoss:
     log_prob_gap_sum: Tensor
 
 
+def episode_weight(tokens: int, all_tokens: float, episodes: int, mode: str) -> float:
+    """What an episode's advantage is multiplied by, so that a mean over the mini-batch's tokens aggregates as asked.
+
+    ``token-mean``: 1. ``seq-mean-token-mean``: a mean over episodes of each one's mean over its tokens. The clipped
+    objective is proportional to the advantage, so both are the same mean with other advantages.
+
+    Args:
+        tokens: active tokens of the episode, at least 1.
+        all_tokens: active tokens of the mini-batch.
+        episodes: episodes of the mini-batch.
+    """
+    return 1.0 if mode == "token-mean" else all_tokens / (episodes * tokens)
+
+
 def ppo_clip_loss(
     log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor, clip_low: float, clip_high: float
 ) -> PolicyLoss:

@@ -122,6 +122,12 @@ class ActorConfig:
     grad_clip: float = key(1.0, "Largest gradient norm; a larger gradient is scaled down.", above=0)
     clip_ratio_low: float = key(0.2, "PPO's lower clip: ratios below 1 − this stop the gradient.", above=0, maximum=1)
     clip_ratio_high: float = key(0.28, "PPO's upper clip: ratios above 1 + this stop the gradient.", above=0)
+    loss_agg_mode: str = key(
+        "token-mean",
+        "What weighs the same in the loss: token-mean, every token; seq-mean-token-mean, every episode, whatever its length. "
+        "With token-mean, failures outweigh successes, because they last longer.",
+        choices=("token-mean", "seq-mean-token-mean"),
+    )
     entropy_coeff: float = key(0.0, "Weight of the entropy bonus.", minimum=0)
     shuffle: bool = key(True, "Shuffle the episodes over mini-batches in every epoch; otherwise prompt by prompt.")
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -11,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from siirl.algorithms.losses import ppo_clip_loss
+from siirl.algorithms.losses import episode_weight, ppo_clip_loss
 from siirl.config.schema import Config
 from siirl.data.trajectory import Trajectory
 from siirl.policies.base import Policy
@@ -138,6 +139,7 @@ class Trainer(Generic[E]):
         return Share(
             trajectories=trajectories if own else [],
             advantages=[float(advantages[i]) for i in own],
+            episodes=len(picked),
             spare=trajectories[0],
             micro_batches=math.ceil(most / self.actor.ppo_micro_batch_size_per_gpu),
         )
@@ -145,9 +147,12 @@ class Trainer(Generic[E]):
     def _train_on(self, share: Share) -> dict[str, float]:
         """One optimizer step on a mini-batch; returns its sums, the gradient norm, and whether the step was taken."""
         action_dim = self.policy.action_dim
-        own_tokens = sum(int(trajectory.executed.sum()) for trajectory in share.trajectories) * action_dim
-        active = float(self._over_ranks(torch.tensor(own_tokens, device=self.device)))
+        tokens = [int(trajectory.executed.sum()) * action_dim for trajectory in share.trajectories]
+        active = float(self._over_ranks(torch.tensor(sum(tokens), device=self.device)))
         assert active > 0, "no episode of the mini-batch executed an action"
+        mode = self.actor.loss_agg_mode
+        weights = [episode_weight(count, active, share.episodes, mode) for count in tokens]
+        share = replace(share, advantages=[a * w for a, w in zip(share.advantages, weights, strict=True)])
         sums = torch.zeros(len(SUMS), dtype=torch.float64, device=self.device)
         for micro in micro_batches(share, self.actor.ppo_micro_batch_size_per_gpu, action_dim):
             sums += self._backward(micro, active)

@@ -39,12 +39,14 @@ class Share:
     Attributes:
         trajectories: the episodes that this rank trains on; none when there are fewer episodes than ranks.
         advantages: one per trajectory.
+        episodes: episodes of the whole mini-batch, on all ranks.
         spare: any trajectory, whose first chunk fills the micro-batches beyond this rank's own.
         micro_batches: how many every rank runs, since FSDP's collectives need equally many forward passes everywhere.
     """
 
     trajectories: Sequence[Trajectory]
     advantages: Sequence[float]
+    episodes: int
     spare: Trajectory
     micro_batches: int
 

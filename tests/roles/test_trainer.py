@@ -44,7 +44,7 @@ def reference_update(config: Config) -> dict[str, torch.Tensor]:
     actor, temperature = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout.temperature
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=actor.optim.lr, weight_decay=actor.optim.weight_decay)
     for start in range(0, len(episodes), 4):
-        loss = torch.zeros(())
+        loss, by_episode = torch.zeros(()), torch.zeros(())
         tokens = 0
         for episode, advantage in zip(episodes[start : start + 4], ADVANTAGES[start : start + 4], strict=True):
             instructions = [episode.summary.spec.instruction] * len(episode.tokens)
@@ -54,9 +54,10 @@ def reference_update(config: Config) -> dict[str, torch.Tensor]:
             weights_ = torch.full((len(episode.tokens),), float(advantage))
             parts = ppo_clip_loss(now.log_probs, torch.from_numpy(episode.log_probs), weights_, mask, 0.2, 0.28)
             loss = loss + parts.loss_sum - actor.entropy_coeff * (now.entropy * mask).sum()
+            by_episode = by_episode + parts.loss_sum / mask.sum() / 4
             tokens += int(mask.sum())
         optimizer.zero_grad()
-        (loss / tokens).backward()
+        (loss / tokens if actor.loss_agg_mode == "token-mean" else by_episode).backward()
         torch.nn.utils.clip_grad_norm_(policy.model.parameters(), actor.grad_clip)
         optimizer.step()
     return weights(policy)
@@ -71,6 +72,17 @@ def test_an_update_equals_the_plain_algorithm_whatever_the_micro_batch(micro: in
     assert trainer.version == 2
     for name, tensor in weights(policy).items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_each_episode_weighs_the_same_when_asked() -> None:
+    config = small_config(shuffle=False, ppo_micro_batch_size_per_gpu=3)
+    by_token, _, _ = trained(config)
+    config.actor_rollout_ref.actor.loss_agg_mode = "seq-mean-token-mean"
+    by_episode, _, _ = trained(config)
+    expected = reference_update(config)
+    for name, tensor in weights(by_episode).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-6)
+    assert any(not torch.allclose(t, weights(by_token)[n], rtol=1e-3) for n, t in weights(by_episode).items())
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])

@@ -42,7 +42,7 @@ def test_tokens_are_laid_out_step_by_step() -> None:
 def test_micro_batches_hold_every_chunk_once_and_pad_with_inactive_ones(size: int) -> None:
     trajectories = play(SmallPolicy(), small_config(), [4, 1, 3])
     count = -(-8 // size) + 2
-    batches = list(micro_batches(Share(trajectories, [1.0, -2.0, 0.5], trajectories[1], count), size, ACTION_DIM))
+    batches = list(micro_batches(Share(trajectories, [1.0, -2.0, 0.5], 3, trajectories[1], count), size, ACTION_DIM))
     assert len(batches) == count
     assert all(len(batch.obs) <= size for batch in batches)
     own, padding = batches[:-2], batches[-2:]
@@ -61,6 +61,6 @@ def test_micro_batches_hold_every_chunk_once_and_pad_with_inactive_ones(size: in
 def test_a_second_view_becomes_the_wrist_image() -> None:
     (trajectory,) = play(SmallPolicy(), small_config(), [2])
     trajectory.images = np.concatenate([trajectory.images, 255 - trajectory.images], axis=1)
-    (batch,) = micro_batches(Share([trajectory], [1.0], trajectory, 1), 8, ACTION_DIM)
+    (batch,) = micro_batches(Share([trajectory], [1.0], 1, trajectory, 1), 8, ACTION_DIM)
     assert batch.obs.wrist_images is not None
     assert np.array_equal(batch.obs.wrist_images, 255 - batch.obs.main_images)
