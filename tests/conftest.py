@@ -9,6 +9,8 @@ from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: several processes share few cores
 os.environ.setdefault("LP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_worker_niceness", "0")  # with Ray's 15 its workers would starve on a busy machine
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")
 
 
 @pytest.fixture(scope="session")

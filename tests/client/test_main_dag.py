@@ -161,7 +161,7 @@ def as_program(argv: list[str]) -> subprocess.CompletedProcess[str]:
 def test_an_error_of_a_worker_is_the_programs_own(toy: Path, policy: Path, tmp_path: Path) -> None:
     fault = plan_fault(0, 8, "error")
     done = as_program(command_line(tmp_path, policy, TOY, INLINE, {"data.train_batch_size": 5}))
-    assert not fault.exists()
+    assert not fault.exists(), done.stderr
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert done.stderr.strip().endswith("ArithmeticError: the toy broke")
