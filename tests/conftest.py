@@ -52,6 +52,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     return tiny_policy_folder(tmp_path_factory.mktemp("policy"))
 
+
 # A loaded machine is no failure: nothing here is timed.
 settings.register_profile("siirl", deadline=None)
 settings.load_profile("siirl")

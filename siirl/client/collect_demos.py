@@ -1,13 +1,14 @@
 """Collect demonstrations of LIBERO tasks from the scripted expert, for supervised fine-tuning.
 
-Every (task, noise, trial) is tried up to twice, and successes are saved, one ``.npz`` each (`siirl.data.demos.Demo`). Files that
-exist are not collected again, so an interrupted collection continues where it stopped.
+Every (task, noise, trial) is tried up to twice, and successes are saved, one ``.npz`` each (`siirl.data.demos.Demo`).
+Files that exist are not collected again, so an interrupted collection continues where it stopped.
 
-The expert's actions are disturbed on their way to the simulator and stored undisturbed: the policy that learns from them sees
-states off the ideal path, and how to come back (https://arxiv.org/abs/1703.09327).
+The expert's actions are disturbed on their way to the simulator and stored undisturbed: the policy that learns from
+them sees states off the ideal path, and how to come back (https://arxiv.org/abs/1703.09327).
 """
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -19,16 +20,19 @@ from pathlib import Path
 
 import numpy as np
 
+from siirl.client.arguments import at_least
 from siirl.config.schema import EnvConfig
 from siirl.data.demos import Demo
 from siirl.envs.libero import to_libero_gripper
 from siirl.envs.libero.expert import PickAndPlace
 from siirl.envs.libero.simulator import Simulator
-from siirl.envs.libero.suites import canonical_suite, default_max_steps, find_task
+from siirl.envs.libero.suites import canonical_suite, default_max_steps, find_task, load_init_states
 
+SOLVED = ("libero_spatial", "libero_object")
+"""Suites whose tasks the expert solves; variants of them have longer names."""
 ATTEMPTS = 2
 TRIALS_PER_JOB = 20
-"""Trials that a worker collects with one simulator before it takes the next job; building one costs as much as 2 episodes."""
+"""Trials that a worker collects with one simulator before it takes the next job: building one costs 2 episodes."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,8 @@ def disturb(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs (action wanted, action disturbed), float32 [7]; the gripper stays as it is.
 
-    The disturbance is autoregressive with standard deviation ``noise``, n ← 0.8 n + 0.6 N(0, noise²): independent noise would
-    average out over the arm's inertia.
+    The disturbance is autoregressive with standard deviation ``noise``, n ← 0.8 n + 0.6 N(0, noise²): independent noise
+    would average out over the arm's inertia.
     """
     offset = np.zeros(6)
     for action in actions:
@@ -173,6 +177,40 @@ def parse_ids(text: str) -> list[int]:
     return ids
 
 
+def parse_noises(text: str) -> list[float]:
+    """Numbers with commas between them.
+
+    Raises:
+        argparse.ArgumentTypeError: anything else, or a negative number.
+    """
+    try:
+        noises = [float(part) for part in text.split(",")]
+    except ValueError:
+        noises = []
+    if not noises or not all(0 <= noise < math.inf for noise in noises):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: numbers ≥ 0 such as 0.2,0.1,0.0")
+    return noises
+
+
+def check(suite: str, tasks: list[int], trials: list[int], out: Path) -> None:
+    """Refuse what cannot be collected, before a simulator is built.
+
+    Raises:
+        ValueError: an unknown suite, task or trial, a suite that the expert cannot solve, or a file in the folder's place.
+    """
+    for task_id in tasks:
+        task = find_task(suite, task_id)
+        if not task.suite.startswith(SOLVED):
+            raise ValueError(f"--suite {suite}: the scripted expert cannot solve it; allowed: {' and '.join(SOLVED)}")
+        available = len(load_init_states(task))
+        if max(trials) >= available:
+            raise ValueError(
+                f"--trials: task {task_id} of {suite} has no trial {max(trials)}; allowed: 0 to {available - 1}"
+            )
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file; name a folder")
+
+
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command-line arguments."""
     parser = argparse.ArgumentParser(prog="python -m siirl.client.collect_demos", description=__doc__.split("\n")[0])
@@ -180,19 +218,14 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--suite", default="libero_spatial", help="libero_spatial or libero_object")
     add("--tasks", type=parse_ids, default=[0], help="tasks, e.g. 0,2 or 0-9")
     add("--trials", type=parse_ids, default=list(range(40)), help="initial states, e.g. 0-39")
-    add(
-        "--noise",
-        type=lambda text: [float(x) for x in text.split(",")],
-        default=[0.2, 0.1, 0.0],
-        help="e.g. 0.2,0.1,0.0",
-    )
+    add("--noise", type=parse_noises, default=[0.2, 0.1, 0.0], help="e.g. 0.2,0.1,0.0")
     add("--out", type=Path, required=True, help="folder of the demonstrations")
-    add("--workers", type=int, default=1, help="processes, one simulator each")
-    add("--image-size", type=int, default=256, help="side of the images, pixels")
-    add("--frame-every", type=int, default=3, help="steps between frames")
+    add("--workers", type=at_least(1), default=1, help="processes, one simulator each")
+    add("--image-size", type=at_least(16), default=256, help="side of the images, pixels")
+    add("--frame-every", type=at_least(1), default=3, help="steps between frames")
     add("--antialiasing", action=argparse.BooleanOptionalAction, default=True, help="4x multisampling")
-    add("--max-texture-size", type=int, default=None, help="shrink textures to this side, pixels")
-    add("--seed", type=int, default=0, help="seeds furniture and noise")
+    add("--max-texture-size", type=at_least(64), default=None, help="shrink textures to this side, pixels")
+    add("--seed", type=at_least(0), default=0, help="seeds furniture and noise")
     return parser.parse_args(arguments)
 
 
@@ -206,8 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
         max_texture_size=args.max_texture_size,
     )
     try:
-        for task in args.tasks:
-            find_task(args.suite, task)
+        check(args.suite, args.tasks, args.trials, args.out)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -194,8 +194,10 @@ def weights_of(source: nn.Module, model: nn.Module) -> Iterator[None]:
     """Inside, ``model`` has the weights of ``source``; afterwards its own again."""
     own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.load_state_dict(source.state_dict())
-    yield
-    model.load_state_dict(own)
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
 
 
 @torch.no_grad()

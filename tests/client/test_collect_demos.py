@@ -68,6 +68,51 @@ def test_unknown_suite_stops_before_collecting(tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "demos").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "part"),
+    [
+        ("--workers", "0", "a whole number ≥ 1"),
+        ("--frame-every", "0", "a whole number ≥ 1"),
+        ("--image-size", "x", "a whole number ≥ 16"),
+        ("--noise", "0.1,-0.2", "numbers ≥ 0"),
+        ("--noise", "", "numbers ≥ 0"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused(
+    option: str, value: str, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        parse_args(["--out", "x", f"{option}={value}"])
+    assert left.value.code == 2
+    assert f"argument {option}: " in (error := capsys.readouterr().err)
+    assert part in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (
+            ["--suite", "libero_goal"],
+            "--suite libero_goal: the scripted expert cannot solve it; allowed: libero_spatial",
+        ),
+        (["--tasks", "0,11"], "no task 11; allowed: 0 to 9"),
+        (["--trials", "0,50"], "task 0 of libero_spatial has no trial 50; allowed: 0 to 49"),
+    ],
+)
+def test_what_cannot_be_collected_stops_before_collecting(
+    arguments: list[str], part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--out", str(tmp_path / "demos")]) == 2
+    assert part in capsys.readouterr().err
+    assert not (tmp_path / "demos").exists()
+
+
+def test_the_output_must_be_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "demos").touch()
+    assert main(["--out", str(tmp_path / "demos")]) == 2
+    assert f"--out {tmp_path}/demos is a file" in capsys.readouterr().err
+
+
 def test_collects_a_real_demonstration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ from siirl.training.sft import (
     soft_labels,
     split,
     train,
+    weights_of,
 )
 from tests.policies.tiny import CONFIG, INSTRUCTIONS, WORDS
 
@@ -149,7 +150,7 @@ def test_command_writes_a_policy_that_reads_every_libero_word(tmp_path: Path) ->
         make_demo(trial).save(demos / f"{trial}.npz")
     files = ["--architecture", str(START / "architecture.json"), "--vocabulary", str(START / "vocabulary.txt")]
     run = ["--steps", "2", "--batch-size", "2", "--log-every", "2", "--threads", "1"]
-    command.main(["--demos", str(demos), *files, "--out", str(tmp_path / "policy"), *run])
+    assert command.main(["--demos", str(demos), *files, "--out", str(tmp_path / "policy"), *run]) == 0
     load = ModelConfig(path=str(tmp_path / "policy"), dtype="bf16")
     policy = OpenVLAOFT.load(load, EmbodiedConfig(), torch.device("cpu"))
     assert 2.5e6 < sum(p.numel() for p in policy.model.parameters()) < 3.5e6
@@ -167,6 +168,49 @@ def test_command_refuses_an_empty_folder_and_mixed_suites(tmp_path: Path) -> Non
     make_demo(1, suite="libero_object").save(tmp_path / "b.npz")
     with pytest.raises(ValueError, match="libero_object, libero_spatial"):
         command.load_demos(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "part"),
+    [
+        ("--demos", None, "no .npz demonstrations under"),
+        ("--demos", "not an archive", "broken.npz is no demonstration"),
+        ("--architecture", None, "there is no file"),
+        ("--architecture", "{", "is no JSON"),
+        ("--architecture", "{}", "is not an OpenVLA config, it lacks: text_config"),
+        ("--vocabulary", None, "there is no file"),
+    ],
+)
+def test_command_refuses_input_that_cannot_work(
+    option: str, content: str | None, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"--architecture": START / "architecture.json", "--vocabulary": START / "vocabulary.txt"}
+    given |= {"--demos": tmp_path / "demos", "--out": tmp_path / "policy"}
+    given[option] = wrong = tmp_path / "wrong"
+    if option == "--demos":
+        wrong.mkdir()
+        wrong = wrong / "broken.npz"
+    if content is not None:
+        wrong.write_text(content)
+    assert command.main([text for name, path in given.items() for text in (name, str(path))]) == 2
+    error = capsys.readouterr().err
+    assert part in error
+    assert str(wrong) in error or content is None
+    assert not (tmp_path / "policy").exists()
+
+
+def test_weights_are_given_back_when_measuring_fails() -> None:
+    model, mean = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    before = model.weight.item()
+
+    def fail() -> None:
+        with weights_of(mean, model):
+            assert model.weight.item() == mean.weight.item()
+            raise FloatingPointError
+
+    with pytest.raises(FloatingPointError):
+        fail()
+    assert model.weight.item() == before
 
 
 def test_vocabulary_is_checked() -> None:

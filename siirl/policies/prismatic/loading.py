@@ -48,8 +48,7 @@ class Checkpoint:
             ValueError: a file is missing or malformed, or the config is of another kind of model.
         """
         config = _read_json(folder / "config.json")
-        if absent := [key for key in CONFIG_KEYS if key not in config]:
-            raise ValueError(f"{folder / 'config.json'} is not an OpenVLA config, it lacks: {', '.join(absent)}. {FIX}")
+        check_config(config, folder / "config.json")
         statistics = folder / "dataset_statistics.json"
         if "norm_stats" in config and not statistics.exists():
             entries = _checked_statistics(config["norm_stats"], f"norm_stats of {folder / 'config.json'}")
@@ -80,6 +79,12 @@ class Checkpoint:
         if "means" not in preprocessor:
             return None
         return list(zip(preprocessor["means"], preprocessor["stds"], strict=True))
+
+
+def check_config(config: dict[str, Any], file: Path) -> None:
+    """Raises ValueError for a ``config.json`` of another kind of model."""
+    if absent := [key for key in CONFIG_KEYS if key not in config]:
+        raise ValueError(f"{file} is not an OpenVLA config, it lacks: {', '.join(absent)}. {FIX}")
 
 
 def load_weights(model: nn.Module, folder: Path, device: torch.device) -> None:
