@@ -30,6 +30,7 @@ SMALL: dict[str, Any] = {
     "algorithm.embodied_sampling.filter_accuracy": "false",
     "actor_rollout_ref.rollout.n": 2,
     "actor_rollout_ref.actor.optim.lr": 0.002,
+    "actor_rollout_ref.actor.optim.lr_warmup_steps": 0,
     f"{ENV}.env_name": "libero_spatial",
     f"{ENV}.task_ids": "[0]",
     f"{ENV}.max_steps": 16,
