@@ -1,8 +1,8 @@
 """Import this before timm or transformers: it makes them importable where torchvision's C++ operators cannot load.
 
 The CUDA build of torchvision cannot load its operators on a machine without CUDA, and torchvision then breaks at import
-because the schemas of ``nms`` and ``qnms`` are missing. Nothing here calls those operators, so declaring the two schemas is
-enough. Where the real operators load, nothing is declared.
+because the schemas of ``nms`` and ``qnms`` are missing. Nothing here calls those operators, so declaring the two
+schemas is enough. Where the real operators load, nothing is declared.
 """
 
 import importlib.util

@@ -196,7 +196,7 @@ def check(suite: str, tasks: list[int], trials: list[int], out: Path) -> None:
     """Refuse what cannot be collected, before a simulator is built.
 
     Raises:
-        ValueError: an unknown suite, task or trial, a suite that the expert cannot solve, or a file in the folder's place.
+        ValueError: an unknown suite, task or trial, a suite that the expert cannot solve, or a file in the way.
     """
     for task_id in tasks:
         task = find_task(suite, task_id)

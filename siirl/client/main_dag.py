@@ -55,8 +55,8 @@ def start(config: Config, plan: Plan, stack: ExitStack) -> tuple[Session, Execut
     """Start the workers and resume; closing ``stack`` stops everything, whatever happens.
 
     Raises:
-        ValueError: another process has the run folder, the cluster cannot hold the plan, a component cannot be built from
-            what the config names, or no checkpoint can be used.
+        ValueError: another process has the run folder, the cluster cannot hold the plan, a component cannot be built
+            from what the config names, or no checkpoint can be used.
     """
     run_folder = Path(config.trainer.default_local_dir)
     stack.enter_context(locked(run_folder))

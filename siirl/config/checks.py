@@ -136,7 +136,7 @@ def check_episode(config: Config) -> Iterator[str]:
 
 
 def check_max_steps(config: Config, max_steps: int, source: str) -> Iterator[str]:
-    """An episode of ``max_steps`` must hold a chunk and fit the response length; ``source`` says where it comes from."""
+    """An episode of ``max_steps`` must hold a chunk and fit the response length; ``source`` names its origin."""
     chunk, longest = f"{EMBODIED}.action_chunks_len", f"{ROLLOUT}.response_length"
     if get_value(config, chunk) > max_steps:
         allowed = f"at most the episode's {max_steps} steps ({source})"
@@ -224,7 +224,8 @@ def check_policy_folder(config: Config) -> Iterator[str]:
         name = path.rpartition("/")[2]
         fix = f"give the folder that holds config.json{' rather than a file' if folder.exists() else ''}"
         if is_hub_id:
-            fix = f"download it with `huggingface-cli download {path} --local-dir models/{name}`, then {key}=models/{name}"
+            local = f"models/{name}"
+            fix = f"download it with `huggingface-cli download {path} --local-dir {local}`, then {key}={local}"
         yield refuse(config, key, f"{allowed}; there is no such folder", fix)
     elif not config.dry_run and not (folder / "config.json").is_file():
         yield refuse(config, key, f"{allowed}; this one has no config.json", "give the folder that holds config.json")

@@ -25,7 +25,7 @@ LIBERO_GIB, LIBERO_SMALL_TEXTURES_GIB = 1.9, 1.05
 
 @dataclass(frozen=True)
 class Row:
-    """One consumer of memory: where it lives (``slot``, ``machine`` or ``cluster``: in each, or overall), and how much."""
+    """One consumer of memory: where it lives (each ``slot``, each ``machine``, or the ``cluster``), and how much."""
 
     where: str
     name: str
@@ -75,9 +75,9 @@ def read_shapes(file: Path) -> Shapes:
 def activations(shapes: Shapes, tokens: int, checkpointing: bool) -> int:
     """Bytes of one forward over ``tokens`` in bf16: every matrix of a block keeps its input and its output.
 
-    For a Llama block this comes to about 38 bytes per token and hidden unit; Korthikanti et al. (2022), *Reducing Activation
-    Recomputation in Large Transformer Models*, eq. 2, has 34 without the attention scores. With checkpointing only the
-    input of each block stays, and one block at a time is whole.
+    For a Llama block this comes to about 38 bytes per token and hidden unit; Korthikanti et al. (2022), *Reducing
+    Activation Recomputation in Large Transformer Models*, eq. 2, has 34 without the attention scores. With
+    checkpointing only the input of each block stays, and one block at a time is whole.
     """
     blocks: dict[str, list[list[int]]] = {}
     for name, shape in shapes.items():

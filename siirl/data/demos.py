@@ -15,7 +15,8 @@ class Demo:
         frame_steps: the F steps at which an image was rendered, int32 [F].
         images: main camera, uint8 [F, H, W, 3].
         states: proprioception at *every* step, float32 [L, D].
-        actions: what the expert wanted at every step, before noise was added, float32 [L, 7], un-normalised (policy convention).
+        actions: what the expert wanted at every step, before noise was added, float32 [L, 7], un-normalised (policy
+            convention).
     """
 
     suite: str

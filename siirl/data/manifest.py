@@ -1,4 +1,4 @@
-"""The manifest: which (task, trial) pairs train and which validate, as two Parquet files made from the simulator's task list.
+"""The manifest: which (task, trial) pairs train and which validate; two Parquet files made from the simulator's tasks.
 
 Columns: suite, task_id, trial_id, prompt_id, instruction, split (``train`` or ``validate``), max_steps.
 """
@@ -89,8 +89,8 @@ def build_prompts(config: Config, tasks: Sequence[TaskInfo], max_steps: int) -> 
     for task in tasks:
         if task.num_trials < env.num_trials_per_task:
             raise ValueError(
-                f"actor_rollout_ref.embodied.env.num_trials_per_task={env.num_trials_per_task}, but task {task.task_id} of "
-                f"{task.suite} has {task.num_trials} trials; allowed: at most {task.num_trials}."
+                f"actor_rollout_ref.embodied.env.num_trials_per_task={env.num_trials_per_task}, but task "
+                f"{task.task_id} of {task.suite} has {task.num_trials} trials; allowed: at most {task.num_trials}."
             )
         for trial in range(env.num_trials_per_task):
             place = (task.suite, task.task_id, trial, task.instruction)
@@ -152,7 +152,7 @@ def _columns(table: pa.Table) -> str:
 
 
 def _difference(found: pa.Table, wanted: pa.Table) -> str:
-    """Both manifests side by side: the number of rows, columns that hold other values, and the first row that differs."""
+    """Both manifests side by side: numbers of rows, columns with other values, and the first row that differs."""
     lines = [f"  rows: {found.num_rows} in the file, {wanted.num_rows} from the config"]
     for name in SCHEMA.names:
         if set(found[name].to_pylist()) != set(wanted[name].to_pylist()):

@@ -19,8 +19,8 @@ class PromptSampler:
     Batches are always full: one that meets the end of a pass goes on with the next pass. So after any number of whole
     passes every prompt was drawn equally often, and no prompt is drawn twice before every other was drawn once.
 
-    The order of a pass is derived from (seed, number of the pass) alone, so these two and the position are the whole state
-    of the random generator.
+    The order of a pass is derived from (seed, number of the pass) alone, so these two and the position are the whole
+    state of the random generator.
 
     Args:
         prompts: what to draw from.
@@ -63,8 +63,8 @@ class PromptSampler:
         for name, value in self._identity().items():
             if state[name] != value:
                 raise ValueError(
-                    f"the checkpoint's sampler has {name}={state[name]}, this run has {name}={value}: its place cannot be "
-                    "found again. Resume with the same data, task, trial and trainer.seed keys, or set "
+                    f"the checkpoint's sampler has {name}={state[name]}, this run has {name}={value}: its place "
+                    "cannot be found again. Resume with the same data, task, trial and trainer.seed keys, or set "
                     "trainer.resume_mode=disable."
                 )
         self.epoch, self.position = state["epoch"], state["position"]
@@ -91,8 +91,8 @@ def episode_specs(
         prompts: one per group; a prompt that comes twice makes two groups.
         n: episodes per group.
         seed: the run's seed.
-        step: the training step; None for validation, whose seeds hang on the prompt alone, so that every validation runs
-            the same episodes, whatever the step and whatever else is validated.
+        step: the training step; None for validation, whose seeds hang on the prompt alone, so that every validation
+            runs the same episodes, whatever the step and whatever else is validated.
         first_group: number of the first group, for a step that rolls out several batches.
     """
     specs = []

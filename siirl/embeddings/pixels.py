@@ -16,8 +16,9 @@ from siirl.config.schema import EmbodiedConfig
 from siirl.embeddings.base import ENCODERS
 
 GRID = 16
-"""Cells per side: E = 2 moments × 2 axes × 16 = 64. Few dimensions, because the shared features matter, not textures. (At
-any such E, DBSCAN with eps 0.5 on standardised embeddings finds no cluster but of near copies: SRPO uses the mean.)"""
+"""Cells per side: E = 2 moments × 2 axes × 16 = 64. Few dimensions, because the shared features matter, not textures.
+(At any such E, DBSCAN with eps 0.5 on standardised embeddings finds no cluster but of near copies: SRPO uses the
+mean.)"""
 MOMENTS = ((0.5, 0.5), (1.0, 1.0))
 """(Position in the episode, weight): how it ends tells more than how it went."""
 NOISE = 0.02
@@ -26,7 +27,7 @@ NOISE = 0.02
 
 @ENCODERS.register("pixels")
 class Pixels:
-    """Distribution of change over the picture's columns and rows; deterministic, and each row independent of the batch."""
+    """Distribution of change over the picture's columns and rows; deterministic, each row independent of the batch."""
 
     def __init__(self, num_frames: int) -> None:
         self.num_frames = num_frames

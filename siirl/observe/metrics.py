@@ -131,8 +131,9 @@ def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, flo
 class StepTimer:
     """Where a step's wall time goes; the step begins when the timer is made. For use from one thread.
 
-    ``with timer("rollout"):`` times a section. Sections may repeat and nest: times of one name add up, and while an inner
-    section runs the outer one's clock stands still, so that the sections' times never add up to more than the step's.
+    ``with timer("rollout"):`` times a section. Sections may repeat and nest: times of one name add up, and while an
+    inner section runs the outer one's clock stands still, so that the sections' times never add up to more than the
+    step's.
 
     Args:
         clock: seconds, monotonic.
@@ -163,7 +164,7 @@ class StepTimer:
         self._last = now
 
     def metrics(self) -> dict[str, float]:
-        """``time/<section>`` and ``time/step`` in seconds so far; ``time/unaccounted``: share of the step in no section."""
+        """``time/<section>`` and ``time/step``, seconds so far; ``time/unaccounted``: share of the step in no section."""
         self._charge()
         step = self._last - self._begin
         sections = {f"time/{name}": seconds for name, seconds in self._seconds.items() if name is not None}

@@ -84,7 +84,7 @@ class TensorBoardTracker:
             raise
 
     def _probe(self) -> None:
-        """Raise the OSError here if the disk is still full: in a writer's thread it would print a traceback each time."""
+        """Raise the OSError here while the disk is full: in a writer's thread it would print a traceback each time."""
         probe = self._folder / "probe.tmp"
         try:
             probe.write_bytes(bytes(65536))
@@ -102,7 +102,7 @@ def _event_file(folder: Path, purge_step: int) -> Any:
 def make_trackers(config: TrainerConfig, run_folder: str | Path, first_step: int = 0) -> list[Tracker]:
     """The trackers that ``trainer.logger`` names.
 
-    TensorBoard's folder is ``trainer.tensorboard_dir``, else ``$TENSORBOARD_DIR``, else ``tensorboard/`` in the run folder.
+    TensorBoard's folder is ``trainer.tensorboard_dir``, else ``$TENSORBOARD_DIR``, else ``tensorboard/`` in ``run_folder``.
 
     Args:
         config: the trainer's config.

@@ -37,9 +37,10 @@ class ActionChunk:
 
     Attributes:
         actions: un-normalised actions, float32 [B, T, D] on the CPU.
-        sampled: what was drawn, of any dtype, which trajectories keep (for OpenVLA-OFT: action bins, int16 [B, T·D]), on
-            the CPU.
-        log_probs: log-probability of each drawn element, float32 [B, T·D] on the CPU; not finite for a row that went wrong.
+        sampled: what was drawn, of any dtype, which trajectories keep (for OpenVLA-OFT: action bins, int16 [B, T·D]),
+            on the CPU.
+        log_probs: log-probability of each drawn element, float32 [B, T·D] on the CPU; not finite for a row that went
+            wrong.
         values: value estimates float32 [B] or None.
     """
 

@@ -45,8 +45,8 @@ def lanczos_weights(source: int, target: int) -> Tensor:
 
 @lru_cache
 def crop_weights(size: int) -> Tensor:
-    """Matrix [size, size] of the centre crop with bilinear resize back, in which corner pixels coincide with the box's corners
-    (``tf.image.crop_and_resize``)."""
+    """Matrix [size, size] of the centre crop with bilinear resize back, in which corner pixels coincide with the box's
+    corners (``tf.image.crop_and_resize``)."""
     side = np.sqrt(CROP_AREA)
     positions = ((1 - side) / 2 + np.linspace(0, 1, size) * side) * (size - 1)
     return torch.from_numpy(np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(size)))).float()

@@ -1,8 +1,8 @@
 """What a frame looks like after TensorFlow encoded it as JPEG (quality 95, 4:2:0) and decoded it again.
 
-TensorFlow decodes with libjpeg's *fast integer* inverse DCT, whose truncations darken an image by about one level. Pillow offers
-the accurate one only, so the lossy stages are computed here; entropy coding loses nothing and is left out. Integer
-arithmetic follows libjpeg (jfdctint.c, jidctfst.c, jdsample.c, jdcolor.c).
+TensorFlow decodes with libjpeg's *fast integer* inverse DCT, whose truncations darken an image by about one level.
+Pillow offers the accurate one only, so the lossy stages are computed here; entropy coding loses nothing and is left
+out. Integer arithmetic follows libjpeg (jfdctint.c, jidctfst.c, jdsample.c, jdcolor.c).
 """
 
 from functools import lru_cache
@@ -70,8 +70,8 @@ def _through_blocks(planes: np.ndarray, table: tuple[tuple[int, ...], ...]) -> n
 
 @lru_cache
 def _quantisation(table: tuple[tuple[int, ...], ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Quantisation steps of the scaled DCT, float32 [8, 8, 1], and the int32 [8, 8, 1] factors with which the fast inverse DCT
-    expects coefficients: steps times the scales of Arai, Agui and Nakajima, with 2 fractional bits."""
+    """Quantisation steps of the scaled DCT, float32 [8, 8, 1], and the int32 [8, 8, 1] factors with which the fast
+    inverse DCT expects coefficients: steps times the scales of Arai, Agui and Nakajima, with 2 fractional bits."""
     steps = np.clip((np.array(table) * QUALITY_SCALE + 50) // 100, 1, 255)
     scale = np.where(np.arange(8) == 0, 1.0, np.sqrt(2) * np.cos(np.arange(8) * np.pi / 16))
     aan = np.rint(np.outer(scale, scale) * 2**14).astype(np.int64)
@@ -80,7 +80,7 @@ def _quantisation(table: tuple[tuple[int, ...], ...]) -> tuple[np.ndarray, np.nd
 
 
 def _forward_dct(blocks: np.ndarray) -> np.ndarray:
-    """Pixels int32 [8, 8, N] → coefficients int32 [8, 8, N], scaled by 8: rows with 2 fractional bits, then columns without."""
+    """Pixels int32 [8, 8, N] → coefficients int32 [8, 8, N], times 8: rows with 2 fractional bits, then columns without."""
     rows = _forward_pass(blocks.transpose(1, 0, 2), up=2, down=11).transpose(1, 0, 2)
     return _forward_pass(rows, up=-2, down=15)
 
@@ -110,7 +110,7 @@ def _fast_inverse_dct(coefficients: np.ndarray) -> np.ndarray:
 
 
 def _butterflies(x: np.ndarray) -> np.ndarray:
-    """One pass over the first axis. Constants have 8 fractional bits; shifts truncate: this is where the accuracy goes."""
+    """One pass over the first axis. Constants have 8 fractional bits; shifts truncate: here accuracy is lost."""
     even0, even1 = x[0] + x[4], x[0] - x[4]
     even3 = x[2] + x[6]
     even2 = ((x[2] - x[6]) * 362 >> 8) - even3

@@ -25,7 +25,7 @@ class RewardInputs:
 
 @dataclass(frozen=True)
 class Reward:
-    """A registered reward: ``function`` maps `RewardInputs` to float [n]; without ``needs_embedding`` no video is embedded."""
+    """A registered reward: ``function`` maps `RewardInputs` to float [n]; ``needs_embedding``: it looks at embeddings."""
 
     function: Callable[[RewardInputs], np.ndarray]
     needs_embedding: bool

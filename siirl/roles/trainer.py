@@ -65,7 +65,7 @@ class Trainer(Generic[E]):
             fused=True,  # no temporary copy of all parameters
         )
         for parameter in self.parameters:
-            # AdamW makes its state at a parameter's first gradient; made here, checkpoints always hold the same tensors.
+            # AdamW makes its state at a first gradient; made here, checkpoints always hold the same tensors.
             self.optimizer.state[parameter] = {
                 "step": torch.zeros((), device=device),
                 "exp_avg": torch.zeros_like(parameter),
@@ -112,7 +112,7 @@ class Trainer(Generic[E]):
         return self._metrics(steps)
 
     def save(self, folder: Path) -> None:
-        """Write model, optimizer and counters into ``folder`` (collective). Raises CheckpointFailed when the disk is full."""
+        """Write model, optimizer and counters into ``folder`` (collective). Raises CheckpointFailed on a full disk."""
         save_tensors(folder, self._state())
 
     def load(self, folder: Path) -> None:

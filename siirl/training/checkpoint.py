@@ -134,8 +134,8 @@ class CheckpointManager:
             wrong.append(f"{path}: {problem}")
         if wrong:
             raise ValueError(
-                f"no checkpoint in {self.folder} verifies ({'; '.join(wrong)}); set trainer.resume_mode=disable to start "
-                "anew, or another trainer.default_local_dir"
+                f"no checkpoint in {self.folder} verifies ({'; '.join(wrong)}); set trainer.resume_mode=disable to "
+                "start anew, or another trainer.default_local_dir"
             )
         return None
 

@@ -67,8 +67,8 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ValueError(
-                f"trainer.default_local_dir={folder}: another process is running there (it holds {folder / LOCK}); wait "
-                "for it or end it, or name another folder"
+                f"trainer.default_local_dir={folder}: another process is running there (it holds {folder / LOCK}); "
+                "wait for it or end it, or name another folder"
             ) from error
         yield
 

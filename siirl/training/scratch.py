@@ -58,7 +58,8 @@ def new_policy(
     room = config["text_config"]["vocab_size"] - config["pad_to_multiple_of"] - config["n_action_bins"]
     if tokenizer.get_vocab_size() > room:
         raise ValueError(
-            f"the vocabulary has {tokenizer.get_vocab_size()} tokens but text_config.vocab_size leaves room for {room}; raise it"
+            f"the vocabulary has {tokenizer.get_vocab_size()} tokens but text_config.vocab_size leaves room for {room}; "
+            "raise it"
         )
     side_files = {
         "tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **SPECIAL}, indent=2)
@@ -74,9 +75,9 @@ def new_policy(
 def initialise(model: PrismaticOFT) -> None:
     """Change the usual random weights where a small network would start slowly.
 
-    The embeddings of all action positions are zero, so in the first layer positions differ only through rotated query and
-    key *biases*: zero ones would make all 56 outputs alike for hundreds of steps. The head's rows of ids that are no
-    action start at zero, since training never sees them and a greedy choice is over the whole vocabulary.
+    The embeddings of all action positions are zero, so in the first layer positions differ only through rotated query
+    and key *biases*: zero ones would make all 56 outputs alike for hundreds of steps. The head's rows of ids that are
+    no action start at zero, since training never sees them and a greedy choice is over the whole vocabulary.
     """
     for layer in model.language_model.model.layers:
         for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj):

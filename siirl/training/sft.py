@@ -137,7 +137,7 @@ def join_inputs(parts: Sequence[PolicyInputs]) -> PolicyInputs:
 
 
 def soft_labels(labels: Tensor, num_bins: int, sigma: float) -> Tensor:
-    """Gaussians over the bins around ``labels`` int64 [B, K], ``sigma`` bins wide: float32 [B, K, num_bins], rows sum to 1."""
+    """Gaussians ``sigma`` bins wide around ``labels`` int64 [B, K]: float32 [B, K, num_bins], rows sum to 1."""
     distance = torch.arange(num_bins) - labels[..., None]
     return torch.softmax(-0.5 * (distance / sigma) ** 2, dim=-1)
 

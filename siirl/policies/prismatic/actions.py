@@ -1,9 +1,10 @@
 """Action bins and the normalisation of actions and proprioception, as OpenVLA publishes them.
 
 Bin ``b`` in [0, 256) is token ``vocab_size − 256 + b`` (vocab_size without padding). Token ``t`` stands for interval
-``vocab_size − t`` of ``linspace(−1, 1, 256)``, so *a higher bin is a lower action*; bins 0 and 1 decode alike, because 256 edges
-bound 255 intervals. Dimensions whose mask is false are not scaled: in the LIBERO statistics the gripper, which is 1 for open and
-0 for closed in the demonstrations and stays so here; the environment turns it into its own sign.
+``vocab_size − t`` of ``linspace(−1, 1, 256)``, so *a higher bin is a lower action*; bins 0 and 1 decode alike, because
+256 edges bound 255 intervals. Dimensions whose mask is false are not scaled: in the LIBERO statistics the gripper,
+which is 1 for open and 0 for closed in the demonstrations and stays so here; the environment turns it into its own
+sign.
 """
 
 from dataclasses import dataclass

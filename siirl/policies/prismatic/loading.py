@@ -30,7 +30,7 @@ class Checkpoint:
 
     Attributes:
         config: ``config.json``.
-        statistics: ``dataset_statistics.json``, or ``norm_stats`` of the config: entry → action (and proprio) quantiles.
+        statistics: ``dataset_statistics.json``, or the config's ``norm_stats``: entry → action (and proprio) quantiles.
         tokenizer: ``tokenizer.json``; None only for a network that never sees text.
         side_files: the text of files that are carried along unchanged, by name.
     """

@@ -1,4 +1,4 @@
-"""OpenVLA-OFT's network with parallel decoding (Kim, Finn, Liang 2025): one forward yields every action token's logits."""
+"""OpenVLA-OFT's network with parallel decoding (Kim, Finn, Liang 2025): one forward yields all action tokens' logits."""
 
 from typing import Any
 
@@ -43,8 +43,8 @@ class ProprioProjector(nn.Module):
 class PrismaticOFT(nn.Module):
     """Vision backbones, projector and a Llama that attends in both directions.
 
-    The sequence is BOS, every view's patches, one proprioception token when the config has ``use_proprio``, the rest of the
-    prompt, one zero embedding per action token, and the stop token.
+    The sequence is BOS, every view's patches, one proprioception token when the config has ``use_proprio``, the rest of
+    the prompt, one zero embedding per action token, and the stop token.
 
     Args:
         config: ``config.json`` of the checkpoint (Hugging Face layout).
@@ -124,8 +124,8 @@ class PrismaticOFT(nn.Module):
         return hidden
 
     def _action_positions(self, hidden: Tensor, attention_mask: Tensor, prefix_length: int) -> Tensor:
-        """Final states that predict the K action tokens: a position predicts its successor, as in causal language models,
-        so the last prompt token predicts the first action token. [B, S, H] → [B, K, H]"""
+        """Final states that predict the K action tokens: a position predicts its successor, as in causal language
+        models, so the last prompt token predicts the first action token. [B, S, H] → [B, K, H]"""
         rows = torch.arange(len(hidden), device=hidden.device)
         last_prompt = hidden[rows, prefix_length + attention_mask.sum(dim=1) - 1]
         first_action = hidden.shape[1] - 1 - self.num_action_tokens
@@ -147,6 +147,6 @@ class PrismaticOFT(nn.Module):
             featurizer.set_grad_checkpointing(True)
 
     def restore_buffers(self, device: torch.device) -> None:
-        """Compute the rotary frequencies, the only buffers, which no checkpoint stores; needed after building on ``meta``."""
+        """Compute the rotary frequencies, the only buffers and in no checkpoint; needed after building on ``meta``."""
         llama = self.language_model.model
         llama.rotary_emb = LlamaRotaryEmbedding(config=llama.config).to(device)

@@ -24,7 +24,7 @@ class LayerScale(nn.Module):
 
 
 def build_featurizer(config: dict[str, Any], index: int) -> VisionTransformer:
-    """The ``index``-th backbone: arguments for timm's `VisionTransformer` when ``timm_model_args`` gives them, else a timm id."""
+    """The ``index``-th backbone: timm's `VisionTransformer` with its ``timm_model_args``, or else a timm id."""
     if "timm_model_args" in config:
         featurizer: nn.Module = VisionTransformer(num_classes=0, **config["timm_model_args"][index])
     else:
