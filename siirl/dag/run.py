@@ -40,6 +40,7 @@ def train(config: Config, session: Session, executor: Executor) -> Outcome:
         for node in executor.plan.batch_nodes if batch.episodes else ():
             with session.stage(node.name):
                 metrics |= executor.run_batch_node(node, batch.episodes)
+        metrics |= rollout_metrics(batch.summaries, batch.rewards)
         session.count_skipped(not batch.episodes)
 
         if session.due(config.trainer.test_freq):
@@ -47,8 +48,8 @@ def train(config: Config, session: Session, executor: Executor) -> Outcome:
                 metrics |= validate(session, executor)
         if session.due(config.trainer.save_freq):
             with session.stage("checkpoint"):
-                metrics |= session.save()
-        session.end_step(metrics | rollout_metrics(batch.summaries, batch.rewards))
+                metrics |= session.save(metrics)
+        session.end_step(metrics)
     return Outcome(first, session.step, session.success_before, session.success_after)
 
 

@@ -4,13 +4,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from siirl.config.load import config_to_dict
 from siirl.config.schema import Config
 from siirl.data.manifest import Prompt
 from siirl.data.sampler import PromptSampler, episode_specs
 from siirl.data.trajectory import EpisodeSpec, EpisodeSummary
-from siirl.observe.metrics import MetricsLog, StepTimer, validation_metrics
+from siirl.observe.metrics import MetricsLog, StepTimer, json_row, validation_metrics
 from siirl.observe.progress import Progress
 from siirl.observe.trackers import make_trackers
 from siirl.training.checkpoint import CheckpointFailed, CheckpointManager
@@ -43,11 +44,12 @@ class Session:
         self.success_before: float | None = None
         self.success_after: float | None = None
         self.skipped_steps = 0
+        self._resumed_row: dict[str, Any] | None = None
         run_folder = Path(trainer.default_local_dir)
         self._checkpoints = CheckpointManager(run_folder, trainer.max_actor_ckpt_to_keep)
         self._start_weights = weights_digest(Path(config.actor_rollout_ref.model.path))
         self._resume()
-        self._metrics = MetricsLog(run_folder, resume_step=self.step)
+        self._metrics = MetricsLog(run_folder, resume_step=self.step, resume_row=self._resumed_row)
         self._trackers = make_trackers(trainer, run_folder, first_step=self.step)
         self._timer = StepTimer()
 
@@ -64,6 +66,7 @@ class Session:
         self.success_before = state["success_before"]
         self.success_after = state["success_after"]
         self.skipped_steps = state["skipped_steps"]
+        self._resumed_row = state.get("row")
         log.info("resumed from %s", found.path)
 
     def begin_step(self) -> None:
@@ -101,8 +104,12 @@ class Session:
             self.success_before = self.success_after
         return metrics
 
-    def save(self) -> dict[str, float]:
-        """Write a checkpoint; a full disk is reported, and training goes on with the old one in place."""
+    def save(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Write a checkpoint; a full disk is reported, and training goes on with the old one in place.
+
+        Args:
+            metrics: of the step so far, which the checkpoint keeps too: a crash before they are logged does not lose them.
+        """
         state = {
             "step": self.step,
             "epoch": self.sampler.epoch,
@@ -111,6 +118,7 @@ class Session:
             "success_after": self.success_after,
             "skipped_steps": self.skipped_steps,
             "start_weights": self._start_weights,
+            "row": json_row(self.step, self._with_totals(metrics)),
             "config": config_to_dict(self.config),
         }
         try:
@@ -124,8 +132,11 @@ class Session:
 
     def end_step(self, metrics: dict[str, float]) -> None:
         """Log the step's metrics with its times."""
-        self.log(metrics | {"train/skipped_steps": float(self.skipped_steps)} | self._timer.metrics())
+        self.log(self._with_totals(metrics))
         self.progress.step_done(self.step, metrics)
+
+    def _with_totals(self, metrics: dict[str, float]) -> dict[str, float]:
+        return metrics | {"train/skipped_steps": float(self.skipped_steps)} | self._timer.metrics()
 
     def log(self, metrics: dict[str, float]) -> None:
         """Send metrics of the current step to metrics.jsonl and the trackers."""

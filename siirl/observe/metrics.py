@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,12 +29,17 @@ class MetricsLog:
         run_folder: created if absent.
         resume_step: the step that the run resumes after. Lines of later steps, and a line that a crash cut short, are
             removed first, atomically, because those steps are run again. 0: a new run; the file starts empty.
+        resume_row: that step's `json_row`, put where a crash kept it from being logged.
     """
 
-    def __init__(self, run_folder: str | Path, resume_step: int = 0) -> None:
+    def __init__(
+        self, run_folder: str | Path, resume_step: int = 0, resume_row: Mapping[str, Any] | None = None
+    ) -> None:
         self.path = Path(run_folder) / METRICS
         self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in self._lines() if 0 <= _step_of(line) <= resume_step] if resume_step else []
+        if resume_row is not None and resume_step not in map(_step_of, kept):
+            kept.append(json.dumps(resume_row) + "\n")
         replacement = self.path.with_suffix(".tmp")
         with replacement.open("w") as file:
             file.writelines(kept)
@@ -46,10 +52,8 @@ class MetricsLog:
         return self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
 
     def log(self, step: int, metrics: Metrics) -> None:
-        """Append ``metrics``; NaN and infinity, which JSON has not, become null."""
-        values = {name: float(value) for name, value in metrics.items()}
-        row = {"step": step} | {name: v if math.isfinite(v) else None for name, v in values.items()}
-        self._backlog.add(json.dumps(row) + "\n")
+        """Append the `json_row` of ``metrics``."""
+        self._backlog.add(json.dumps(json_row(step, metrics)) + "\n")
 
     def close(self) -> None:
         """Write what still waits."""
@@ -65,6 +69,12 @@ class MetricsLog:
         except OSError:
             os.truncate(self.path, size)
             raise
+
+
+def json_row(step: int, metrics: Metrics) -> dict[str, float | None]:
+    """``step`` and ``metrics`` as a line of metrics.jsonl holds them; NaN and infinity, which JSON has not, become null."""
+    values = {name: float(value) for name, value in metrics.items()}
+    return {"step": step} | {name: v if math.isfinite(v) else None for name, v in values.items()}
 
 
 def _step_of(line: str) -> int:

@@ -17,7 +17,7 @@ from siirl.envs.base import EnvObs
 from siirl.policies.base import POLICIES, ActionChunk, Evaluation, PolicyInputs, Sampling
 from siirl.policies.images import openvla_image
 from siirl.policies.prismatic.actions import ActionCodec, Bounds, find_statistics
-from siirl.policies.prismatic.loading import Checkpoint, load_weights, weight_files
+from siirl.policies.prismatic.loading import Checkpoint, check_weights, load_weights
 from siirl.policies.prismatic.model import PrismaticOFT
 from siirl.policies.prismatic.prompt import Prompts
 
@@ -68,15 +68,10 @@ class OpenVLAOFT:
 
     @staticmethod
     def longest_prompt(model: ModelConfig, embodied: EmbodiedConfig, instructions: Sequence[str]) -> int:
-        """Tokens of the longest prompt.
-
-        Raises:
-            ValueError: a file is missing, the un-normalisation key is unknown, or action sizes contradict the checkpoint.
-        """
+        """Tokens of the longest prompt. Raises ValueError as `load` does; names and shapes of weights are in their headers."""
         folder = Path(model.path)
         checkpoint = Checkpoint.read(folder)
-        _check_action_shape(checkpoint, embodied)
-        weight_files(folder)
+        check_weights(_network(checkpoint, embodied), folder)
         prompts = Prompts(checkpoint)
         return max(len(prompts.tokens(instruction)) for instruction in instructions)
 
@@ -85,14 +80,13 @@ class OpenVLAOFT:
         """Load a policy folder.
 
         Raises:
-            ValueError: a file is missing; parameters are missing, surplus or mis-shaped; the un-normalisation key is
-                unknown; ``action_token_len`` or ``action_chunks_len`` contradict the checkpoint.
+            ValueError: a file is missing or malformed; parameters are missing, surplus or mis-shaped; the un-normalisation
+                key is unknown; ``action_token_len``, ``action_chunks_len`` or ``num_images_in_input`` contradict the
+                checkpoint.
         """
         folder = Path(model.path)
         checkpoint = Checkpoint.read(folder)
-        _check_action_shape(checkpoint, embodied)
-        with torch.device("meta"):
-            network = PrismaticOFT(checkpoint.config, embodied.action_chunks_len * embodied.action_token_len)
+        network = _network(checkpoint, embodied)
         load_weights(network, folder, device)
         network.restore_buffers(device)
         if (statistics := checkpoint.pixel_statistics) is not None:
@@ -210,13 +204,22 @@ def _action_shape(config: dict[str, Any]) -> tuple[int, int]:
     return config.get("action_chunks_len", CHUNK_LEN), config.get("action_token_len", ACTION_DIM)
 
 
-def _check_action_shape(checkpoint: Checkpoint, embodied: EmbodiedConfig) -> None:
+def _network(checkpoint: Checkpoint, embodied: EmbodiedConfig) -> PrismaticOFT:
+    """The network on ``meta``, without weights. Raises ValueError when the config contradicts the checkpoint."""
+    _check_sizes(checkpoint, embodied)
+    with torch.device("meta"):
+        return PrismaticOFT(checkpoint.config, embodied.action_chunks_len * embodied.action_token_len)
+
+
+def _check_sizes(checkpoint: Checkpoint, embodied: EmbodiedConfig) -> None:
     chunk_len, action_dim = _action_shape(checkpoint.config)
     dims = len(find_statistics(checkpoint.statistics, embodied.unnorm_key)["action"]["q01"])
+    views = checkpoint.config.get("num_images_in_input", embodied.num_images_in_input)
     for name, given, allowed, source in (
         ("action_chunks_len", embodied.action_chunks_len, chunk_len, "predicts chunks of this many actions"),
         ("action_token_len", embodied.action_token_len, action_dim, "predicts actions of this many dimensions"),
         ("action_token_len", embodied.action_token_len, dims, "has statistics of this many dimensions"),
+        ("num_images_in_input", embodied.num_images_in_input, views, "was trained with this many camera views"),
     ):
         if given != allowed:
             raise ValueError(

@@ -48,10 +48,6 @@ class NodeWorker:
         if with_embedding:
             self.embedder = Embedder(ENCODERS.get(encoder_name(section.embodied)).load(section.embodied, where))
 
-    def ready(self) -> bool:
-        """True once the roles are built."""
-        return True
-
     def run(
         self, specs: Sequence[EpisodeSpec], do_sample: bool, temperature: float, keep: bool
     ) -> Iterator[EpisodeSummary | Trajectory]:

@@ -93,6 +93,9 @@ def test_missing_files_of_the_policy_are_named(config: Config, tmp_path: Path) -
     (named / "model.safetensors").rename(named / "elsewhere")
     (line,) = preflight(config)
     assert "no model.safetensors" in line
+    (named / "model.safetensors").write_bytes((named / "elsewhere").read_bytes()[:-1])
+    (line,) = preflight(config)
+    assert "model.safetensors is no safetensors file, or cut short" in line
     (named / "elsewhere").rename(named / "model.safetensors")
     (named / "tokenizer.json").unlink()
     (line,) = preflight(config)

@@ -136,7 +136,7 @@ def test_own_folder_extends_the_shipped_files(tmp_path: Path) -> None:
 def test_a_shipped_file_can_select_from_an_own_folder(tmp_path: Path) -> None:
     write(tmp_path, "env/other", "# @package _global_\nactor_rollout_ref: {embodied: {env: {num_envs: 7}}}")
     config = load_config("quickstart", [path_override(tmp_path), "env=other"], tmp_path)
-    assert config.actor_rollout_ref.embodied.env.num_envs == 2, "quickstart itself comes after its defaults"
+    assert config.actor_rollout_ref.embodied.env.num_envs == 3, "quickstart itself comes after its defaults"
     config = load_config("embodied_srpo_trainer", [path_override(tmp_path), "env=other"], tmp_path)
     assert config.actor_rollout_ref.embodied.env.num_envs == 7
 

@@ -9,7 +9,7 @@ import pytest
 from siirl.client.main_dag import main
 from siirl.config.schema import Config
 from siirl.dag.run import train
-from siirl.dag.session import total_steps
+from siirl.dag.session import Session, total_steps
 from siirl.training.checkpoint import CheckpointManager
 from tests.workers.runs import (
     EXACT,
@@ -65,6 +65,19 @@ def test_no_checkpoint_that_verifies_is_refused(
     assert "no checkpoint in" in error
     assert "trainer.resume_mode=disable" in error
     assert "Traceback" not in error
+
+
+def test_a_crash_between_checkpoint_and_log_loses_no_row(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched, opened(configured(arguments(tmp_path, policy, 1))) as (session, executor, _):
+        patched.setattr(Session, "end_step", lambda self, metrics: None)
+        train(executor.config, session, executor)
+    assert log_of(tmp_path) == []
+    assert main(arguments(tmp_path, policy, 2)) == 0
+    first, second = log_of(tmp_path)
+    assert (first["step"], second["step"]) == (1, 2)
+    assert second.keys() - first.keys() == {"checkpoint/failed"}
 
 
 def test_resuming_from_an_earlier_step_repeats_the_rest(three_steps: Path, copy: Path, policy: Path) -> None:

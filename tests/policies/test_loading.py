@@ -137,6 +137,13 @@ def test_contradicting_action_sizes_say_what_to_set(folder: Path, key: str, give
         load(folder, **{key: given})
 
 
+def test_as_many_views_as_the_checkpoint_says(folder: Path) -> None:
+    load(folder, num_images_in_input=2)  # a published config, which does not say
+    edit(folder / "config.json", num_images_in_input=1)
+    with pytest.raises(ValueError, match=r"num_images_in_input is 2, but .* this many camera views: 1\. Set it to 1"):
+        load(folder, num_images_in_input=2)
+
+
 def test_proprioception_needs_statistics(folder: Path) -> None:
     statistics = json.loads((folder / "dataset_statistics.json").read_text())
     del statistics["libero_spatial_no_noops"]["proprio"]
