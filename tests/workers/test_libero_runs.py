@@ -27,7 +27,11 @@ from tests.workers.runs import (
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
-VALIDATING = {"trainer.test_freq": 2, "actor_rollout_ref.rollout.val_kwargs.do_sample": "false"}
+VALIDATING = {
+    "trainer.test_freq": 2,
+    "actor_rollout_ref.rollout.val_kwargs.do_sample": "false",
+    "actor_rollout_ref.rollout.val_kwargs.n": 1,
+}
 
 
 @pytest.fixture(scope="module")
