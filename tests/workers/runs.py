@@ -30,11 +30,12 @@ SMALL: dict[str, Any] = {
     "algorithm.embodied_sampling.filter_accuracy": "false",
     "actor_rollout_ref.rollout.n": 2,
     "actor_rollout_ref.actor.optim.lr": 0.002,
-    "actor_rollout_ref.actor.optim.lr_warmup_steps": 0,
+    "actor_rollout_ref.actor.ppo_mini_batch_size": 1,
     f"{ENV}.env_name": "libero_spatial",
     f"{ENV}.task_ids": "[0]",
     f"{ENV}.max_steps": 16,
     f"{ENV}.image_size": 64,
+    f"{ENV}.antialiasing": "false",
     f"{ENV}.max_texture_size": 64,
     f"{ENV}.num_trials_per_task": 6,
     f"{ENV}.num_holdout_trials": 1,
@@ -63,7 +64,7 @@ def command_line(folder: Path, policy: Path, *settings: dict[str, Any]) -> list[
     }
     for more in settings:
         values = values | more
-    return ["--config-name=quickstart", *(f"{key}={value}" for key, value in values.items())]
+    return ["--config-name=embodied_srpo_trainer", *(f"{key}={value}" for key, value in values.items())]
 
 
 def log_of(folder: Path) -> list[dict[str, float]]:

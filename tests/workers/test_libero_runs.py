@@ -74,8 +74,8 @@ def test_one_process_and_a_resumption_give_the_same_weights(exact_run: Path, pol
 
 @pytest.fixture(scope="module")
 def workers(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayWorkers]:
-    """Workers with two simulators that may take 40 s for a call: more than building one takes."""
-    config = configured(command_line(tmp_path_factory.mktemp("faults"), policy, EXACT, {f"{ENV}.step_timeout": 40}))
+    """Workers with two simulators that may take 30 s for a call: more than building one takes."""
+    config = configured(command_line(tmp_path_factory.mktemp("faults"), policy, EXACT, {f"{ENV}.step_timeout": 30}))
     with started(config) as (_, workers):
         assert isinstance(workers, RayWorkers)
         yield workers
