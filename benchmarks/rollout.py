@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import ray
+import torch
 
 from benchmarks.common import print_table, write_result
 from siirl.client.main_dag import manifests
@@ -83,13 +84,18 @@ def _roll_out(workers: RayWorkers, config: Config, specs: list[EpisodeSpec]) -> 
 
 def _simulated_steps(workers: RayWorkers) -> int:
     """Control steps that the simulators have really done since they were built, settling included."""
-    return sum(ray.get([env.__ray_call__.remote(lambda self: self._env._simulator.steps) for env in workers.envs]))
+
+    def steps(worker: Any) -> int:
+        simulator = worker._env._simulator  # None until the first reset
+        return simulator.steps if simulator else 0
+
+    return sum(ray.get([env.__ray_call__.remote(steps) for env in workers.envs]))
 
 
 def floor(config: Config, trajectories: list[Trajectory]) -> dict[str, float]:
     """Env steps per second of bare simulators, summed over processes, executing the same actions."""
     section = config.actor_rollout_ref
-    policy = POLICIES.get(section.embodied.embodied_type).load(section.model, section.embodied, "cpu")
+    policy = POLICIES.get(section.embodied.embodied_type).load(section.model, section.embodied, torch.device("cpu"))
     replays: list[Replay] = []
     for t in trajectories:
         chunks = policy.decode(_tensor(t.tokens)).numpy()
@@ -111,9 +117,7 @@ def floor(config: Config, trajectories: list[Trajectory]) -> dict[str, float]:
     }
 
 
-def _tensor(tokens: np.ndarray) -> Any:
-    import torch
-
+def _tensor(tokens: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(tokens.astype(np.int64))
 
 
