@@ -93,12 +93,12 @@ def evaluate(folder: Path, steps: int, seeds: int, overrides: list[str]) -> list
     config = load_config("quickstart", [*settings(folder, "srpo"), *overrides])
     prompts = manifests(config)[1]
     specs = [s for seed in range(seeds) for s in episode_specs(prompts, n=1, seed=1000 + seed, step=None)]
-    todo = [(p, m) for m in MODES for p in POLICIES if not any(_is(c, p, m, steps, len(specs)) for c in cells)]
-    for policy in dict.fromkeys(policy for policy, _ in todo):
+    missing = [(p, m) for m in MODES for p in POLICIES if not any(_is(c, p, m, steps, len(specs)) for c in cells)]
+    for policy in dict.fromkeys(policy for policy, _ in missing):
         workers = RayWorkers(config, compile_plan(build_graph(config), config))
         if (reward := POLICIES[policy]) is not None:
             workers.submit("load", folder / reward / f"global_step_{steps}").result()
-        for mode in [m for p, m in todo if p == policy]:
+        for mode in [m for p, m in missing if p == policy]:
             stream = workers.rollout(specs, do_sample=MODES[mode], temperature=1.0, keep=False)
             cells.append(_cell(policy, mode, steps, [e.summary for e in stream]))
             file.write_text(json.dumps(cells, indent=1))
