@@ -46,10 +46,10 @@ def _log_through_a_full_disk(_: int, folder: Path) -> None:
         sink.close()
     assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").open()] == list(range(6))
     assert scalars(folder / "tensorboard", "rollout/success_rate") == [(i, pytest.approx(i / 10)) for i in range(6)]
-    assert [text.partition(" cannot be written")[0] for text in warnings.texts] == [
-        str(folder / "metrics.jsonl"),
-        f"TensorBoard's folder {folder / 'tensorboard'}",
-    ]
+    told = [text.partition(" cannot be written")[0] for text in warnings.texts]
+    assert told.count(str(folder / "metrics.jsonl")) == 1
+    # When TensorBoard's own thread meets the error is up to the scheduler; that nothing is lost was asserted above.
+    assert set(told) <= {str(folder / "metrics.jsonl"), f"TensorBoard's folder {folder / 'tensorboard'}"}
 
 
 def test_metrics_wait_for_a_full_disk_and_are_written_later(tmp_path: Path) -> None:
