@@ -35,3 +35,17 @@ def encoder_name(config: EmbodiedConfig) -> str:
 
 
 ENCODERS: Registry[EncoderFactory] = Registry("video_encoder", "siirl.embeddings")
+
+
+def checked_frames(frames: np.ndarray | Tensor, num_frames: int) -> Tensor:
+    """The videos as a tensor uint8 [B, T, H, W, 3] with T = ``num_frames``.
+
+    Raises:
+        ValueError: they have another shape or dtype.
+    """
+    videos = torch.as_tensor(frames)
+    if videos.ndim != 5 or videos.shape[1] != num_frames or videos.shape[-1] != 3 or videos.dtype != torch.uint8:
+        raise ValueError(
+            f"frames must be uint8 [B, {num_frames}, H, W, 3], but they are {videos.dtype} {[*videos.shape]}"
+        )
+    return videos

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from siirl.config.schema import EmbodiedConfig
-from siirl.embeddings.base import ENCODERS
+from siirl.embeddings.base import ENCODERS, checked_frames
 
 GRID = 16
 """Cells per side: E = 2 moments × 2 axes × 16 = 64. Few dimensions, because the shared features matter, not textures.
@@ -43,16 +43,7 @@ class Pixels:
         Raises:
             ValueError: ``frames`` has another shape or dtype.
         """
-        videos = torch.as_tensor(frames).cpu()
-        if (
-            videos.ndim != 5
-            or videos.shape[1] != self.num_frames
-            or videos.shape[-1] != 3
-            or videos.dtype != torch.uint8
-        ):
-            raise ValueError(
-                f"frames must be uint8 [B, {self.num_frames}, H, W, 3], but they are {videos.dtype} {[*videos.shape]}"
-            )
+        videos = checked_frames(frames, self.num_frames).cpu()
         start = _brightness(videos[:, 0])
         return torch.cat([weight * self._change(videos, start, position) for position, weight in MOMENTS], dim=1)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from siirl.config.schema import EmbodiedConfig
-from siirl.embeddings.base import ENCODERS
+from siirl.embeddings.base import ENCODERS, checked_frames
 from siirl.embeddings.vjepa2_weights import load_encoder
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -67,16 +67,7 @@ class VJEPA2:
         Raises:
             ValueError: ``frames`` has another shape or dtype.
         """
-        videos = torch.as_tensor(frames)
-        if (
-            videos.ndim != 5
-            or videos.shape[1] != self.num_frames
-            or videos.shape[-1] != 3
-            or videos.dtype != torch.uint8
-        ):
-            raise ValueError(
-                f"frames must be uint8 [B, {self.num_frames}, H, W, 3], but they are {videos.dtype} {[*videos.shape]}"
-            )
+        videos = checked_frames(frames, self.num_frames)
         with self._on_device(), self._autocast:
             return torch.stack([self._embed(video.to(self._device)).cpu() for video in videos])
 
