@@ -59,7 +59,7 @@ class SFTConfig:
         seed: draws batches and augmentation.
     """
 
-    steps: int = 600
+    steps: int = 2400
     batch_size: int = 32
     lr: float = 1e-3
     warmup_steps: int = 150
