@@ -1,6 +1,6 @@
 """Does it learn? Trains the shipped start policy with SRPO and with GRPO on sparse success, and measures both on held-out states.
 
-``python -m benchmarks.learning --steps 24`` trains both from the same weights, seeds and prompts (about an hour each on two
+``python -m benchmarks.learning --steps 24`` trains both from the same weights, seeds and prompts (half an hour each on two
 cores), then evaluates the start policy and both results on initial states that no demonstration and no training episode
 used: the same episodes for all, greedily and sampled at the rollout's temperature. Runs resume when called again.
 """
@@ -155,7 +155,7 @@ def plot(curves: dict[str, list[dict[str, float]]], cells: list[dict[str, Any]],
         right.text(x, 2, f"{rate:.0f}", ha="center", color="white", weight="bold")
     right.set(xticks=[1, 5], xticklabels=list(MODES), ylim=(0, 100), ylabel="success, %")
     right.set_title(f"held-out initial states ({cells[0]['episodes']} episodes, Wilson 95 %)")
-    right.legend(frameon=False, loc="upper left")
+    right.legend(frameon=False, loc="upper center", ncol=3, bbox_to_anchor=(0.5, -0.1), columnspacing=1)
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
