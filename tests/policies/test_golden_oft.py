@@ -14,7 +14,7 @@ from siirl.config.schema import EmbodiedConfig
 from siirl.policies.base import Sampling
 from siirl.policies.openvla_oft import OpenVLAOFT
 from siirl.policies.prismatic.loading import Checkpoint
-from siirl.policies.prismatic.model import PrismaticOFT
+from siirl.policies.prismatic.parallel import PrismaticOFT
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SPEC: dict[str, Any] = json.loads((GOLDEN / "openvla_oft_small.json").read_text())
