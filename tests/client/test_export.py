@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -75,7 +76,8 @@ def load(folder: Path) -> OpenVLAOFT:
 
 def same_bits(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return left.keys() == right.keys() and all(
-        left[name].dtype == right[name].dtype and torch.equal(left[name].view(torch.int32), right[name].view(torch.int32))
+        left[name].dtype == right[name].dtype
+        and torch.equal(left[name].view(torch.int32), right[name].view(torch.int32))
         for name in left
     )
 
@@ -99,7 +101,13 @@ def test_the_logits_are_those_of_the_trained_policy(run: Path, start: Path, out:
 
 
 def test_the_files_around_the_weights_are_the_start_policys(start: Path, out: Path) -> None:
-    names = {"config.json", "dataset_statistics.json", "tokenizer.json", "tokenizer_config.json", "modeling_prismatic.py"}
+    names = {
+        "config.json",
+        "dataset_statistics.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "modeling_prismatic.py",
+    }
     assert {file.name for file in out.iterdir()} == names | {"model.safetensors"}
     for name in names:
         assert (out / name).read_bytes() == (start / name).read_bytes()
@@ -123,6 +131,14 @@ def test_the_command_to_train_on_runs(
     assert not same_bits(trained(tmp_path / "runs/next", 1), trained(run, 2))
     state = json.loads((tmp_path / "runs/next/global_step_1/trainer_state.json").read_text())
     assert state["config"]["actor_rollout_ref"]["model"]["path"] == "my policy"
+
+
+def test_the_example_in_the_documentation_acts(out: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text()
+    example = page.partition("```python\n")[2].partition("```")[0].replace("OUT_DIR", str(out))
+    seen = {"main_images": np.zeros((1, 256, 256, 3), np.uint8), "states": np.zeros((1, 8), np.float32)}
+    exec(compile(example, "docs/checkpoints.md", "exec"), seen)  # noqa: S102  (our own page)
+    assert seen["chunk"].actions.shape == (1, 8, 7)
 
 
 def test_large_weights_are_split(run: Path, start: Path, tmp_path: Path) -> None:
