@@ -89,6 +89,8 @@ def _from_file(path: Path, img_size: int, num_frames: int) -> nn.Module:
 
 
 def _from_folder(folder: Path, img_size: int, num_frames: int) -> nn.Module:
+    if not (folder / "config.json").is_file():  # without it, transformers takes its own defaults
+        raise ValueError(f"{folder}: not a V-JEPA 2 folder in Hugging Face layout: there is no config.json")
     try:
         config: Any = VJEPA2Config.from_pretrained(folder, local_files_only=True)
         _check_trained_size(folder, config, img_size, num_frames)
