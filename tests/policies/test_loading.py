@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from siirl.config.schema import EmbodiedConfig, ModelConfig
 from siirl.policies.base import Sampling
 from siirl.policies.openvla_oft import OpenVLAOFT
-from tests.policies.test_openvla_oft import observe
+from tests.policies.observations import observe
 from tests.policies.tiny import tiny_policy, tiny_policy_folder
 
 
