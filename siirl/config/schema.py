@@ -181,9 +181,9 @@ class EnvConfig:
 class EmbodiedConfig:
     """What is special to robots: actions, cameras, video embedding, simulator."""
 
-    embodied_type: str = key("openvla-oft", "Policy class.")
+    embodied_type: str = key("openvla-oft", "Policy class: openvla-oft (chunks of actions, decoded in parallel) or openvla (one action, decoded token by token).")
     action_token_len: int = key(7, "Dimensions of an action.", minimum=1)
-    action_chunks_len: int = key(8, "Actions predicted, and executed, per policy forward.", minimum=1)
+    action_chunks_len: int = key(8, "Actions predicted, and executed, per policy forward; 1 with openvla.", minimum=1)
     video_encoder: str = key("auto", "Video encoder: vjepa2, pixels (needs no weights), or auto (vjepa2 when a path is given, else pixels).")
     video_embedding_model_path: str | None = key(None, "V-JEPA 2 weights: a published .pt file or a Hugging Face folder.")
     embedding_img_size: int = key(384, "Side of the frames that vjepa2 sees, pixels; pixels has a grid of its own.", minimum=16)

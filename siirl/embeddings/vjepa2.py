@@ -108,8 +108,10 @@ def load_vjepa2(
         offload: keep the weights in host memory between uses (accelerators only).
 
     Raises:
-        ValueError: no such file, not a V-JEPA 2 checkpoint, missing, surplus or mis-shaped parameters, or a size that
-            the patches or tubelets do not divide.
+        ValueError: no such file, not a V-JEPA 2 checkpoint, missing, surplus or mis-shaped parameters, a size that the
+            patches or tubelets do not divide, or weights of another size: a folder whose config.json names other frames
+            or another depth, or a ``.pt`` file of another depth than the published encoder of its width. A ``.pt`` file
+            does not say which frames it was trained on: its positions are rotary.
     """
     target = torch.device(device)
     encoder = load_encoder(path, img_size, num_frames)

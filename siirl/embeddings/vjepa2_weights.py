@@ -17,6 +17,8 @@ PREFIX = "module.backbone."
 PUBLISHED_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 22, 1664: 26}
 """Attention heads by width, which the tensors do not tell: `vit_tiny` … `vit_gigantic_xformers` of the published code.
 They are 64 wide, except in ViT-H (1280), where they are 80."""
+PUBLISHED_DEPTH = {192: 12, 384: 12, 768: 12, 1024: 24, 1280: 32, 1408: 40, 1664: 48}
+"""Transformer blocks by width, of the same encoders."""
 SMALL_HEADS = 4
 """Attention heads of checkpoints narrower than any published one."""
 
@@ -62,6 +64,12 @@ def _from_file(path: Path, img_size: int, num_frames: int) -> nn.Module:
         )
     width, channels, tubelet, patch, _ = kernel.shape
     _check_size(img_size, patch, num_frames, tubelet)
+    depth = len({name.split(".")[1] for name in published if name.startswith("blocks.")})
+    if depth != PUBLISHED_DEPTH.get(width, depth):
+        raise ValueError(
+            f"{path}: {depth} blocks, but the published encoder that is {width} wide has {PUBLISHED_DEPTH[width]}; download "
+            "it again, or convert your own encoder to a Hugging Face folder, whose config.json names its depth"
+        )
     config = VJEPA2Config(
         crop_size=img_size,
         frames_per_clip=num_frames,
@@ -69,7 +77,7 @@ def _from_file(path: Path, img_size: int, num_frames: int) -> nn.Module:
         tubelet_size=tubelet,
         in_chans=channels,
         hidden_size=width,
-        num_hidden_layers=len({name.split(".")[1] for name in published if name.startswith("blocks.")}),
+        num_hidden_layers=depth,
         num_attention_heads=num_heads(width),
         # Half a unit on top, because transformers truncates width · ratio to an integer.
         mlp_ratio=(published["blocks.0.mlp.fc1.weight"].shape[0] + 0.5) / width,
@@ -81,21 +89,51 @@ def _from_file(path: Path, img_size: int, num_frames: int) -> nn.Module:
 
 
 def _from_folder(folder: Path, img_size: int, num_frames: int) -> nn.Module:
+    if not (folder / "config.json").is_file():  # without it, transformers takes its own defaults
+        raise ValueError(f"{folder}: not a V-JEPA 2 folder in Hugging Face layout: there is no config.json")
     try:
-        config = VJEPA2Config.from_pretrained(
-            folder, crop_size=img_size, frames_per_clip=num_frames, local_files_only=True
-        )
+        config: Any = VJEPA2Config.from_pretrained(folder, local_files_only=True)
+        _check_trained_size(folder, config, img_size, num_frames)
         loaded: Any = VJEPA2Model.from_pretrained(
             folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{folder}: not a V-JEPA 2 folder in Hugging Face layout: {error}") from error
     model, report = loaded
-    if missing := sorted(name for name in report["missing_keys"] if name.startswith("encoder.")):
-        raise ValueError(f"{folder}: these parameters of the encoder are missing: {_some(missing)}")
+    _check_names(folder, model, report)
     kernel = model.encoder.embeddings.patch_embeddings.proj.weight
     _check_size(img_size, kernel.shape[-1], num_frames, kernel.shape[2])
     return model.encoder
+
+
+def _check_trained_size(folder: Path, config: Any, img_size: int, num_frames: int) -> None:
+    """The videos asked for must be those that the folder's encoder was trained on."""
+    for key, trained, setting, asked in (
+        ("crop_size", config.crop_size, "embedding_img_size", img_size),
+        ("frames_per_clip", config.frames_per_clip, "embedding_num_frames", num_frames),
+    ):
+        if trained != asked:
+            raise ValueError(
+                f"{folder}: its config.json says {key}={trained}, but {setting} is {asked}; set "
+                f"actor_rollout_ref.embodied.{setting}={trained}, or give weights for {asked}"
+            )
+
+
+def _check_names(folder: Path, model: nn.Module, report: dict[str, Any]) -> None:
+    """The folder's weights must be those of the encoder that its config.json describes."""
+    missing, surplus = (
+        {name for name in report[kind] if name.startswith("encoder.")} for kind in ("missing_keys", "unexpected_keys")
+    )
+    if not missing | surplus:
+        return
+    stored = {name for name in model.state_dict() if name.startswith("encoder.")} - missing | surplus
+    depth = len({name.split(".")[2] for name in stored if name.startswith("encoder.layer.")})
+    problems = {"missing": sorted(missing), "surplus": sorted(surplus)}
+    told = "; ".join(f"{kind}: {_some(names)}" for kind, names in problems.items() if names)
+    raise ValueError(
+        f"{folder}: config.json says num_hidden_layers={model.config.num_hidden_layers}, the weights have {depth} layers, "
+        f"and the encoder's parameters do not fit ({told}); use the config.json that the weights were saved with"
+    )
 
 
 def _read_published(path: Path) -> dict[str, Tensor]:

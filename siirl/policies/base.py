@@ -113,5 +113,11 @@ class PolicyFactory(Protocol):
         unknown un-normalisation key, chunk or action sizes that contradict the checkpoint."""
         ...
 
+    @staticmethod
+    def describe(path: str) -> EmbodiedConfig:
+        """Settings that fit a folder: its class, action sizes, camera views, and un-normalisation key if it has only one
+        (else empty). Raises ValueError as `load` does, for all that shows without reading the weights."""
+        ...
+
 
 POLICIES: Registry[PolicyFactory] = Registry("embodied_type", "siirl.policies")

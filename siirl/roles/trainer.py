@@ -17,7 +17,7 @@ from siirl.config.schema import Config
 from siirl.data.trajectory import Trajectory
 from siirl.policies.base import Policy
 from siirl.training.batching import MicroBatch, Share, balance, micro_batches, mini_batches
-from siirl.training.dcp import load_tensors, save_tensors
+from siirl.training.dcp import MODEL, load_tensors, save_tensors
 from siirl.training.fsdp import shard, whole
 from siirl.training.offload import Offload
 
@@ -232,7 +232,7 @@ class Trainer(Generic[E]):
 
     def _state(self) -> dict[str, Tensor]:
         """Everything a checkpoint holds, as tensors that `load_tensors` can fill in place."""
-        state = {f"model.{name}": tensor for name, tensor in self.policy.model.state_dict().items()}
+        state = {f"{MODEL}{name}": tensor for name, tensor in self.policy.model.state_dict().items()}
         names = {parameter: name for name, parameter in self.policy.model.named_parameters()}
         for parameter in self.parameters:
             moments = self.optimizer.state[parameter]

@@ -112,7 +112,8 @@ class CheckpointManager:
         self._remove_leftovers()
         found = None
         if resume_mode == "auto":
-            found = self._newest()
+            fix = "set trainer.resume_mode=disable to start anew, or another trainer.default_local_dir"
+            found = newest(self.folder, fix)
         elif resume_mode == "resume_path":
             found = read(resume_from_path)
         own = found is not None and found.path.resolve().parent == self.folder.resolve()
@@ -121,23 +122,7 @@ class CheckpointManager:
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
-        names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
-        return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"global_step_(\d+)", name)))
-
-    def _newest(self) -> Found | None:
-        wrong = []
-        for step in reversed(self.steps()):
-            path = self.folder / f"global_step_{step}"
-            if (problem := verify(path)) is None:
-                return _open(path)
-            log.warning("checkpoint %s is broken: %s; trying the one before", path, problem)
-            wrong.append(f"{path}: {problem}")
-        if wrong:
-            raise ValueError(
-                f"no checkpoint in {self.folder} verifies ({'; '.join(wrong)}); set trainer.resume_mode=disable to "
-                "start anew, or another trainer.default_local_dir"
-            )
-        return None
+        return saved_steps(self.folder)
 
     def _set_aside_after(self, step: int) -> None:
         names = [f"global_step_{s}" for s in self.steps() if s > step]
@@ -179,6 +164,30 @@ class CheckpointManager:
             shutil.rmtree(path)
 
 
+def saved_steps(folder: Path) -> list[int]:
+    """Steps of the complete checkpoints in a run folder, ascending; none when there is no such folder."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"global_step_(\d+)", name)))
+
+
+def newest(folder: Path, fix: str) -> Found | None:
+    """The newest checkpoint of a run folder that verifies, None when there is none at all; broken ones are warned of.
+
+    Raises:
+        ValueError: there are checkpoints but none verifies; ``fix`` says what to do about that.
+    """
+    wrong = []
+    for step in reversed(saved_steps(folder)):
+        path = folder / f"global_step_{step}"
+        if (problem := verify(path)) is None:
+            return open_verified(path)
+        log.warning("checkpoint %s is broken: %s; trying the one before", path, problem)
+        wrong.append(f"{path}: {problem}")
+    if wrong:
+        raise ValueError(f"no checkpoint in {folder} verifies ({'; '.join(wrong)}); {fix}")
+    return None
+
+
 def verify(checkpoint: Path, only: str | None = None) -> str | None:
     """What is wrong with a checkpoint folder, or None when it holds all its files with their SHA-256 sums.
 
@@ -216,10 +225,11 @@ def read(checkpoint: str | Path | None) -> Found:
             f"trainer.resume_from_path: {path} is no checkpoint to resume from: {problem}; name another global_step_N "
             "folder, or set trainer.resume_mode=auto"
         )
-    return _open(path)
+    return open_verified(path)
 
 
-def _open(checkpoint: Path) -> Found:
+def open_verified(checkpoint: Path) -> Found:
+    """What a checkpoint that `verify` found whole holds besides tensors."""
     state = json.loads((checkpoint / STATE).read_text())
     return Found(state["step"], checkpoint, state)
 

@@ -19,6 +19,9 @@ from torch.futures import Future
 
 from siirl.training.checkpoint import DISK_ERRORS, CheckpointFailed
 
+MODEL = "model."
+"""A trainer's checkpoint holds the policy's parameters under this prefix and their published names."""
+
 _METADATA = "torch.distributed.checkpoint.metadata"
 INDEX_TYPES = {
     (_METADATA, "Metadata"),
@@ -60,12 +63,7 @@ def load_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: the folder holds other tensors than asked for, or other shapes, or an index that is not one.
     """
-    reader = _Reader(folder)
-    saved = {
-        name: tuple(entry.size)
-        for name, entry in reader.read_metadata().state_dict_metadata.items()
-        if isinstance(entry, TensorStorageMetadata)
-    }
+    saved = {name: tuple(tensor.shape) for name, tensor in saved_tensors(folder).items()}
     wanted = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if saved != wanted:
         names = [name for name in {**wanted, **saved} if saved.get(name) != wanted.get(name)]
@@ -75,7 +73,25 @@ def load_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
             "set actor_rollout_ref.model.path to the policy that the checkpoint was trained from"
         )
     with _quiet():
-        dcp.load(dict(tensors), storage_reader=reader, no_dist=not dist.is_initialized())
+        dcp.load(dict(tensors), storage_reader=_Reader(folder), no_dist=not dist.is_initialized())
+
+
+def saved_tensors(folder: Path) -> dict[str, Tensor]:
+    """Every tensor in ``folder``, whole, on ``meta``: shape and dtype without the values. Raises ValueError for an index
+    that is not one."""
+    return {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype, device="meta")
+        for name, entry in _Reader(folder).read_metadata().state_dict_metadata.items()
+        if isinstance(entry, TensorStorageMetadata)
+    }
+
+
+def read_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The values, on the CPU, of some of the tensors that `saved_tensors` lists; the others are not read."""
+    values = {name: torch.empty_like(tensor, device="cpu") for name, tensor in tensors.items()}
+    with _quiet():
+        dcp.load(dict(values), storage_reader=_Reader(folder), no_dist=True)
+    return values
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from siirl.config.keys import KEYS, set_value
 from siirl.config.problems import problem, show
 from siirl.config.schema import Config
 from siirl.training.checkpoint import STATE, CheckpointManager, read, verify
@@ -99,6 +100,16 @@ def same_run_problems(folder: Path, config: Config) -> list[str]:
         allowed = f"the weights that the run of {checkpoint} started from ({old_path}); these are others"
         found.append(problem("actor_rollout_ref.model.path", path, allowed, FIX))
     return found
+
+
+def config_of(state: dict[str, Any]) -> Config:
+    """The config of the run that wrote a checkpoint with this ``trainer_state.json``; keys that its version of siirl did
+    not know have their defaults."""
+    config = Config()
+    for key in KEYS:
+        if _has(state["config"], key):
+            set_value(config, key, _value(state["config"], key))
+    return config
 
 
 def weights_digest(folder: Path) -> str:

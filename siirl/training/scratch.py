@@ -11,7 +11,7 @@ from torch import nn
 from siirl.config.schema import EmbodiedConfig
 from siirl.policies.openvla_oft import OpenVLAOFT
 from siirl.policies.prismatic.loading import Checkpoint
-from siirl.policies.prismatic.model import PrismaticOFT
+from siirl.policies.prismatic.parallel import PrismaticOFT
 
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}  # ids 0 to 3
 ANSWER = "<answer>"  # id 4; stands where Llama's prompts end with the token "▁"

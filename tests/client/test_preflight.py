@@ -8,7 +8,7 @@ from siirl.client.preflight import preflight
 from siirl.config.keys import set_value
 from siirl.config.load import ConfigError, parse_command_line
 from siirl.config.schema import Config
-from tests.policies.tiny import tiny_policy_folder
+from tests.policies.tiny import tiny_openvla_folder, tiny_policy_folder
 
 REF = "actor_rollout_ref"
 ENV = f"{REF}.embodied.env"
@@ -100,6 +100,16 @@ def test_missing_files_of_the_policy_are_named(config: Config, tmp_path: Path) -
     (named / "tokenizer.json").unlink()
     (line,) = preflight(config)
     assert "no tokenizer.json" in line
+
+
+def test_openvla_decides_on_one_action_at_a_time(config: Config, tmp_path: Path) -> None:
+    embodied = config.actor_rollout_ref.embodied
+    config.actor_rollout_ref.model.path, embodied.embodied_type = str(tiny_openvla_folder(tmp_path)), "openvla"
+    (line,) = preflight(config)
+    assert "action_chunks_len is 8" in line
+    assert "Set it to 1" in line
+    embodied.action_chunks_len = 1
+    assert preflight(config) == []
 
 
 @pytest.mark.parametrize(("key", "value"), [(f"{ENV}.task_ids", []), (f"{ENV}.num_holdout_trials", 50)])

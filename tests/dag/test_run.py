@@ -8,6 +8,7 @@ import pytest
 from siirl.client.main_dag import main
 from siirl.envs.base import EnvObs
 from siirl.envs.libero.simulator import Simulator
+from tests.policies.tiny import tiny_openvla_folder
 from tests.workers.runs import BY_SEED, ENV, EXACT, INLINE, TOY, command_line, log_of, weights_of
 from tests.workers.toy import plan_fault
 
@@ -99,6 +100,21 @@ def test_pixels_reward_failures_by_their_distance(toy: Path, policy: Path, tmp_p
     (row,) = train(tmp_path, policy, settings)
     assert 0 < row["rollout/success_rate"] < 1
     assert row["rollout/reward_mean"] > row["rollout/success_rate"], "failures earn a little"
+
+
+def test_the_autoregressive_policy_trains_and_validates(toy: Path, tmp_path: Path) -> None:
+    settings = {
+        "actor_rollout_ref.embodied.embodied_type": "openvla",
+        "actor_rollout_ref.embodied.action_chunks_len": 1,
+        f"{ENV}.max_steps": 4,
+        "trainer.test_freq": 1,
+        "trainer.total_training_steps": 1,
+    }
+    (row,) = train(tmp_path, tiny_openvla_folder(tmp_path), settings, BY_SEED)
+    assert row["actor/rollout_train_logprob_diff"] < 1e-5
+    assert row["actor/optimizer_steps"] == 2
+    assert row["actor/grad_norm"] > 0
+    assert "val/success_rate" in row
 
 
 def test_an_observation_is_never_changed_by_those_who_see_it(toy: Path, policy: Path, tmp_path: Path) -> None:

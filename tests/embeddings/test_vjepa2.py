@@ -1,5 +1,7 @@
 """V-JEPA 2: golden embedding, both file formats, the evaluation transform, and what is refused."""
 
+import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -47,17 +49,51 @@ def test_half_precision_stays_near(golden: tuple) -> None:
     assert 0 < error.max() < 0.02 * (embedding[0] - embedding[1]).norm()
 
 
-def test_hugging_face_folder_gives_the_same(golden: tuple, tmp_path: Path) -> None:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The golden encoder in Hugging Face layout."""
     from transformers import VJEPA2Config, VJEPA2Model
 
     encoder = load_encoder(PUBLISHED, 64, 16)
-    shape = {name: getattr(encoder.config, name) for name in ("hidden_size", "num_hidden_layers", "mlp_ratio")}
+    names = ("crop_size", "frames_per_clip", "hidden_size", "num_hidden_layers", "num_attention_heads", "mlp_ratio")
+    shape = {name: getattr(encoder.config, name) for name in names}
     small_predictor = {"pred_hidden_size": 24, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
-    # The folder's own crop_size is another one: the requested size must win.
-    model = VJEPA2Model(VJEPA2Config(crop_size=256, num_attention_heads=4, **shape, **small_predictor))
+    model = VJEPA2Model(VJEPA2Config(**shape, **small_predictor))
     model.encoder.load_state_dict(encoder.state_dict())
-    model.save_pretrained(tmp_path)
-    torch.testing.assert_close(load_vjepa2(str(tmp_path), 64, 16).encode(golden[0]), golden[1], atol=2e-6, rtol=1e-5)
+    model.save_pretrained(tmp_path / "vjepa2")
+    return tmp_path / "vjepa2"
+
+
+def test_hugging_face_folder_gives_the_same(golden: tuple, folder: Path) -> None:
+    torch.testing.assert_close(load_vjepa2(str(folder), 64, 16).encode(golden[0]), golden[1], atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"crop_size": 256}, ["crop_size=256", "embedding_img_size is 64", "embedding_img_size=256"]),
+        ({"frames_per_clip": 64}, ["frames_per_clip=64", "embedding_num_frames is 16", "embedding_num_frames=64"]),
+        ({"num_hidden_layers": 2}, ["num_hidden_layers=2", "have 3 layers", "surplus: encoder.layer.2."]),
+        ({"num_hidden_layers": 5}, ["num_hidden_layers=5", "have 3 layers", "missing: encoder.layer.3."]),
+    ],
+)
+def test_weights_of_another_size_than_config_json_says(folder: Path, changes: dict, told: list[str]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(ValueError, match=f"^{re.escape(str(folder))}") as error:
+        load_vjepa2(str(folder), 64, 16)
+    assert [part for part in told if part not in str(error.value)] == []
+
+
+def test_a_published_width_has_its_published_depth(tmp_path: Path) -> None:
+    """Width 192 is ViT-Tiny's, which has 12 blocks."""
+    published = {
+        "module.backbone.patch_embed.proj.weight": torch.zeros(192, 3, 2, 16, 16),
+        **{f"module.backbone.blocks.{i}.mlp.fc1.weight": torch.zeros(768, 192) for i in range(2)},
+    }
+    torch.save({"encoder": published}, tmp_path / "vitt.pt")
+    with pytest.raises(ValueError, match=r"vitt\.pt: 2 blocks, but the published encoder that is 192 wide has 12"):
+        load_vjepa2(str(tmp_path / "vitt.pt"), 64, 16)
 
 
 def test_folder_without_an_encoder_is_refused(tmp_path: Path) -> None:

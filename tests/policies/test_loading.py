@@ -1,6 +1,8 @@
 """Policy folders: what they hold, and what is said about a broken one."""
 
 import json
+import os
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from siirl.config.schema import EmbodiedConfig, ModelConfig
 from siirl.policies.base import Sampling
 from siirl.policies.openvla_oft import OpenVLAOFT
-from tests.policies.test_openvla_oft import observe
+from tests.policies.observations import observe
 from tests.policies.tiny import tiny_policy, tiny_policy_folder
 
 
@@ -118,6 +120,85 @@ def test_weights_that_were_cut_short_are_named(folder: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"model\.safetensors is no safetensors file, or cut short"):
         load(folder)
+
+
+def split_in_two(folder: Path) -> tuple[Path, Path]:
+    """Replace ``model.safetensors`` by two shards and their index."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    shards = folder / "model-00001-of-00002.safetensors", folder / "model-00002-of-00002.safetensors"
+    for i, shard in enumerate(shards):
+        save_file({name: weights[name] for name in sorted(weights)[i::2]}, shard)
+    weight_map = {name: shards[i].name for i in (0, 1) for name in sorted(weights)[i::2]}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return shards
+
+
+@pytest.mark.parametrize("left", [0, 7, 8, 500, -1])
+def test_a_shard_that_was_cut_short_is_named(folder: Path, left: int) -> None:
+    """In the length of the header, in the header, and in the values."""
+    shard = split_in_two(folder)[1]
+    shard.write_bytes(shard.read_bytes()[:left])
+    with pytest.raises(ValueError, match=rf"{shard.name} is no safetensors file, or cut short.*download it again"):
+        load(folder)
+
+
+def test_an_index_that_names_an_absent_file(folder: Path) -> None:
+    split_in_two(folder)
+    index = folder / "model.safetensors.index.json"
+    weight_map = json.loads(index.read_text())["weight_map"]
+    index.write_text(
+        json.dumps({"weight_map": weight_map | {"projector.fc1.bias": "model-00003-of-00003.safetensors"}})
+    )
+    with pytest.raises(ValueError, match=r"has no model-00003-of-00003\.safetensors\..*model\.path"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "consolidated.00.pth"])
+def test_pickled_weights_are_never_read(folder: Path, name: str) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(pickle.dumps(Evil(folder / "proof")))
+    with pytest.raises(ValueError, match=rf"only as pickles \({re.escape(name)}\).*convert them to model\.safetensors"):
+        load(folder)
+    assert not (folder / "proof").exists()
+
+
+class Evil:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.proof),)
+
+
+@pytest.mark.parametrize("name", ["vit_none_patch14", "hf-hub:someone/model"])
+def test_an_unknown_timm_model_is_named(folder: Path, name: str) -> None:
+    edit(folder / "config.json", timm_model_args=None, timm_model_ids=[name], timm_override_act_layers=[None])
+    with pytest.raises(
+        ValueError, match=rf"config\.json: timm_model_ids names '{name}', which timm [\d.]+ does not have"
+    ):
+        load(folder)
+
+
+@pytest.mark.parametrize("size", [383, 64])
+def test_a_vocabulary_without_its_padding_is_refused(folder: Path, size: int) -> None:
+    """Not padded to a multiple, and too small for the tokenizer's tokens and the padding."""
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    edit(folder / "config.json", text_config=text | {"vocab_size": size})
+    with pytest.raises(
+        ValueError, match=rf"vocab_size is {size}; it must be a multiple of pad_to_multiple_of, 64, and"
+    ):
+        load(folder)
+
+
+def test_statistics_without_the_key_list_those_there_are(folder: Path) -> None:
+    entry = json.loads((folder / "dataset_statistics.json").read_text())["libero_spatial_no_noops"]
+    (folder / "dataset_statistics.json").write_text(json.dumps({"libero_object": entry, "bridge_orig": entry}))
+    with pytest.raises(ValueError, match=r"'libero_spatial' is not in .*it has: bridge_orig, libero_object\.") as error:
+        load(folder)
+    assert "Set actor_rollout_ref.embodied.unnorm_key" in str(error.value)
 
 
 def test_another_kind_of_config_is_refused(folder: Path) -> None:

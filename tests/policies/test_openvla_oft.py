@@ -1,29 +1,16 @@
 """Preparing, sampling and evaluating with a tiny policy."""
 
-import numpy as np
 import pytest
 import torch
 
-from siirl.envs.base import EnvObs
-from siirl.policies.base import POLICIES, PolicyInputs, Sampling
-from siirl.policies.openvla_oft import OpenVLAOFT, draw
+from siirl.policies.base import POLICIES, Sampling
+from siirl.policies.openvla_oft import OpenVLAOFT
 from siirl.policies.prismatic.prompt import TEMPLATE
+from siirl.policies.prismatic.sampling import draw
+from tests.policies.observations import observe, row_of, select
 from tests.policies.tiny import INSTRUCTIONS, tiny_checkpoint, tiny_policy
 
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.05}  # nats; a batch's shape may change how sums are split
-
-
-def observe(rows: int, *, wrist: bool = False) -> EnvObs:
-    """Random observations; neighbouring rows have instructions of different length."""
-    rng = np.random.default_rng(1)
-    images = rng.integers(0, 256, (2, rows, 48, 48, 3), dtype=np.uint8)
-    states = rng.normal(size=(rows, 8)).astype(np.float32)
-    tasks = [INSTRUCTIONS[i % 2] for i in range(rows)]
-    return EnvObs(images[0], states, tasks, wrist_images=images[1] if wrist else None)
-
-
-def select(inputs: PolicyInputs, rows: list[int]) -> PolicyInputs:
-    return {name: value[rows] for name, value in inputs.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -76,9 +63,7 @@ def test_act_and_evaluate_agree_in_any_batch_with_any_padding(dtype: str, do_sam
     together = policy.act(inputs, Sampling(do_sample, 1.3, range(4)))
     evaluation = policy.evaluate(inputs, together.sampled, 1.3)
     assert torch.equal(evaluation.log_probs.detach(), together.log_probs)
-    alone = policy.prepare(
-        EnvObs(*(part[1:2] for part in (observe(4).main_images, observe(4).states, observe(4).task_descriptions)))
-    )
+    alone = policy.prepare(row_of(observe(4), 1))
     padded = select(inputs, [1])
     assert alone["input_ids"].shape[1] < padded["input_ids"].shape[1]
     for variant in (alone, padded, select(inputs, [1, 0, 3])):

@@ -1,5 +1,6 @@
 """A policy folder with random weights that is written and loaded in well under a second; other tests import it."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 
 from siirl.config.schema import EmbodiedConfig
+from siirl.policies.openvla import OpenVLA
 from siirl.policies.openvla_oft import OpenVLAOFT
 from siirl.policies.prismatic.loading import Checkpoint
 from siirl.training.scratch import initialise, word_tokenizer
@@ -64,12 +66,20 @@ CONFIG: dict[str, Any] = {
         "pad_token_id": 0,
     },
 }
+OFT_KEYS = {"action_chunks_len", "use_proprio", "proprio_dim"}
 
 
 @cache
 def tiny_checkpoint() -> Checkpoint:
     """Config, statistics and tokenizer of the tiny policy: 32² images, width 32, two layers."""
     return Checkpoint(CONFIG, STATISTICS, word_tokenizer(WORDS))
+
+
+@cache
+def tiny_openvla_checkpoint() -> Checkpoint:
+    """The same for the autoregressive policy."""
+    config = {name: value for name, value in CONFIG.items() if name not in OFT_KEYS}
+    return replace(tiny_checkpoint(), config=config)
 
 
 def tiny_policy(seed: int = 0, num_images: int = 1, dtype: str = "fp32") -> OpenVLAOFT:
@@ -80,6 +90,25 @@ def tiny_policy(seed: int = 0, num_images: int = 1, dtype: str = "fp32") -> Open
         initialise(policy.model)
         torch.nn.init.normal_(policy.model.language_model.lm_head.weight, std=0.5)  # far from uniform
     return policy
+
+
+def tiny_openvla(seed: int = 0, dtype: str = "fp32") -> OpenVLA:
+    """The tiny autoregressive policy in memory; its likeliest ids are often no actions."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        policy = OpenVLA.build(tiny_openvla_checkpoint(), EmbodiedConfig(), dtype)
+        torch.nn.init.normal_(policy.model.language_model.model.embed_tokens.weight)
+        head = torch.nn.init.normal_(policy.model.language_model.lm_head.weight, std=0.5)
+    with torch.no_grad():
+        head[: policy.model.first_action_id] *= 1.3
+    return policy
+
+
+def tiny_openvla_folder(tmp_path: Path, seed: int = 0) -> Path:
+    """A folder for ``embodied_type=openvla``, un-normalisation key libero_spatial, one action of 7 numbers."""
+    folder = tmp_path / "tiny-openvla"
+    tiny_openvla(seed).save(str(folder))
+    return folder
 
 
 def tiny_policy_folder(tmp_path: Path, seed: int = 0) -> Path:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -47,18 +48,20 @@ class Checkpoint:
         Raises:
             ValueError: a file is missing or malformed, or the config is of another kind of model.
         """
-        config = _read_json(folder / "config.json")
+        config = read_json(folder / "config.json")
         check_config(config, folder / "config.json")
         statistics = folder / "dataset_statistics.json"
         if "norm_stats" in config and not statistics.exists():
             entries = _checked_statistics(config["norm_stats"], f"norm_stats of {folder / 'config.json'}")
         else:
-            entries = _checked_statistics(_read_json(statistics), str(statistics))
+            entries = _checked_statistics(read_json(statistics), str(statistics))
         side_files = {name: _read_text(folder / name) for name in SIDE_FILES if (folder / name).exists()}
         preprocessor = folder / "preprocessor_config.json"
-        if preprocessor.exists() and len({"means", "stds"} & _read_json(preprocessor).keys()) == 1:
+        if preprocessor.exists() and len({"means", "stds"} & read_json(preprocessor).keys()) == 1:
             raise ValueError(f"{preprocessor} has only one of 'means' and 'stds'. {FIX}")
-        return cls(config, entries, _read_tokenizer(folder / "tokenizer.json"), side_files)
+        tokenizer = _read_tokenizer(folder / "tokenizer.json")
+        _check_vocabulary(config, tokenizer, folder / "config.json")
+        return cls(config, entries, tokenizer, side_files)
 
     def write(self, folder: Path, model: nn.Module) -> None:
         """Write the folder with the model's weights; it reads back bit for bit."""
@@ -85,6 +88,22 @@ def check_config(config: dict[str, Any], file: Path) -> None:
     """Raises ValueError for a ``config.json`` of another kind of model."""
     if absent := [key for key in CONFIG_KEYS if key not in config]:
         raise ValueError(f"{file} is not an OpenVLA config, it lacks: {', '.join(absent)}. {FIX}")
+    ids = [] if "timm_model_args" in config else config.get("timm_model_ids", [])
+    if unknown := [name for name in ids if not timm.is_model(name)]:
+        raise ValueError(
+            f"{file}: timm_model_ids names {', '.join(map(repr, unknown))}, which timm {timm.__version__} does not have. {FIX}"
+        )
+
+
+def _check_vocabulary(config: dict[str, Any], tokenizer: Tokenizer, file: Path) -> None:
+    """Action tokens lie right before the padding of the vocabulary: without padding they would all be shifted, silently."""
+    size, padding = config["text_config"].get("vocab_size", 0), config["pad_to_multiple_of"]
+    tokens = tokenizer.get_vocab_size(with_added_tokens=False)
+    if size % padding or size - padding < tokens:
+        raise ValueError(
+            f"{file}: text_config.vocab_size is {size}; it must be a multiple of pad_to_multiple_of, {padding}, and hold the "
+            f"tokenizer's {tokens} tokens and {padding} more. {FIX}"
+        )
 
 
 def load_weights(model: nn.Module, folder: Path, device: torch.device) -> None:
@@ -121,8 +140,9 @@ def weight_files(folder: Path) -> list[Path]:
     """``model.safetensors``, or the shards that the index lists. Raises ValueError for a missing or malformed one."""
     index = folder / "model.safetensors.index.json"
     if not index.exists():
+        _refuse_pickles(folder)
         return [_existing(folder / "model.safetensors")]
-    shards = _read_json(index).get("weight_map")
+    shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
         raise ValueError(f"{index} has no 'weight_map' from parameters to files. {FIX}")
     return [_existing(folder / shard) for shard in sorted(set(shards.values()))]
@@ -142,6 +162,27 @@ def _stored_tensors(folder: Path) -> Iterator[tuple[str, Any]]:
                 yield name, tensors.get_slice(name)
 
 
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object. Raises ValueError when the file is missing or holds anything else."""
+    try:
+        content = json.loads(_read_text(file))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is no JSON ({error}). {FIX}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} holds {type(content).__name__}, not a JSON object. {FIX}")
+    return content
+
+
+def _refuse_pickles(folder: Path) -> None:
+    """Weights that are there only as pickles are not missing: they are never read, because reading runs code of the file."""
+    pickles = sorted(file.name for suffix in ("bin", "pt", "pth") for file in folder.glob(f"*.{suffix}"))
+    if pickles and not (folder / "model.safetensors").exists():
+        raise ValueError(
+            f"{folder} has its weights only as pickles ({_first(pickles)}), which can run code and are not read; convert them to "
+            f"model.safetensors. {FIX}"
+        )
+
+
 def _existing(file: Path) -> Path:
     if not file.is_file():
         raise ValueError(f"the policy folder {str(file.parent)!r} has no {file.name}. {FIX}")
@@ -153,16 +194,6 @@ def _read_text(file: Path) -> str:
         return _existing(file).read_text()
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is no text ({error}). {FIX}") from error
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(_read_text(file))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is no JSON ({error}). {FIX}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} holds {type(content).__name__}, not a JSON object. {FIX}")
-    return content
 
 
 def _read_tokenizer(file: Path) -> Tokenizer:

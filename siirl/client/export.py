@@ -1,0 +1,119 @@
+"""``python -m siirl.client.export RUN_DIR OUT_DIR``: take the trained policy out of a run, as a Hugging Face folder."""
+
+import argparse
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from siirl.client.arguments import at_least
+from siirl.training.checkpoint import Found, newest, open_verified, saved_steps, verify
+from siirl.training.export import export
+from siirl.training.run_folder import config_of, weights_digest
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 2 for input that cannot work."""
+    args = parse_arguments(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        check_out(args.out_dir)
+        logging.info("verifying the checkpoint in %s", args.run_dir)
+        found = find_checkpoint(args.run_dir, args.step)
+        config = config_of(found.state)
+        start = args.policy or Path(config.actor_rollout_ref.model.path)
+        check_start(start, found)
+        weights = export(found.path, start, args.out_dir, config)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(closing_lines(args.run_dir, args.out_dir, found, weights))
+    return 0
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m siirl.client.export", description=__doc__)
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="the run's trainer.default_local_dir")
+    parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder to write, empty or not there yet")
+    parser.add_argument("--step", type=at_least(1), help="the checkpoint's step (default: the newest that verifies)")
+    parser.add_argument(
+        "--policy", type=Path, help="where the policy that the run started from is now, if it was moved since"
+    )
+    return parser.parse_args(arguments)
+
+
+def check_out(folder: Path) -> None:
+    """Raises ValueError when there is something that the export would mix with or overwrite."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists() or folder.is_symlink():
+        raise ValueError(f"OUT_DIR {folder} exists and is not an empty folder; remove it, or name another one")
+
+
+def find_checkpoint(run: Path, step: int | None) -> Found:
+    """The checkpoint of ``step``, or the newest that verifies.
+
+    Raises:
+        ValueError: there is no such checkpoint, or it is broken.
+    """
+    steps = saved_steps(run)
+    if not steps:
+        raise ValueError(
+            f"RUN_DIR {run} has no checkpoint, no folder global_step_N; give the trainer.default_local_dir of a run that "
+            "has saved one"
+        )
+    known = ", ".join(map(str, steps))
+    if step is None:
+        found = newest(run, "restore one from a backup")
+        assert found is not None, "there are steps"
+        return found
+    if step not in steps:
+        raise ValueError(f"--step {step}: {run} has no such checkpoint; it has those of step {known}")
+    path = run / f"global_step_{step}"
+    if (problem := verify(path)) is not None:
+        raise ValueError(f"--step {step}: {path} is broken: {problem}; take another of the steps {known}")
+    return open_verified(path)
+
+
+def check_start(start: Path, found: Found) -> None:
+    """The files besides the weights must be those of the policy that the run started from.
+
+    Raises:
+        ValueError: the folder is gone, or holds another policy.
+    """
+    if not (start / "config.json").is_file():
+        raise ValueError(
+            f"the policy folder {start}, which the run started from (its actor_rollout_ref.model.path), is gone: there is no "
+            "config.json. Config, statistics and tokenizer come from there: put it back, or say with --policy where it is"
+        )
+    digest = weights_digest(start)
+    if found.state.get("start_weights", digest) != digest:
+        raise ValueError(
+            f"the policy folder {start} holds other weights than those that the run of {found.path} started from, so its "
+            "config, statistics and tokenizer may be others too: put the old ones back, or say with --policy where they are"
+        )
+
+
+def closing_lines(run: Path, out: Path, found: Found, weights: Sequence[Path]) -> str:
+    """What was written, and what to do with it."""
+    names = sorted(file.name for file in out.iterdir() if file not in weights)
+    shards = weights[0].name if len(weights) == 1 else f"{weights[0].name} … {weights[-1].name}"
+    train_on = [
+        *("python", "-m", "siirl.client.main_dag", "--config-dir", str(run), "--config-name", "config"),
+        *(f"actor_rollout_ref.model.path={out}", "trainer.default_local_dir=runs/next", "trainer.resume_mode=auto"),
+    ]
+    return "\n".join(
+        (
+            f"{out}: the policy after step {found.step} of {run}",
+            f"  weights    {shards} ({sum(file.stat().st_size for file in weights) / 1e6:,.1f} MB)",
+            f"  with       {', '.join(names)}",
+            f"  train on   {shlex.join(train_on)}",
+            f"  publish    {shlex.join(['hf', 'upload', 'YOUR_NAME/YOUR_MODEL', str(out)])}",
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

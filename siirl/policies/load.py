@@ -1,0 +1,56 @@
+"""A policy from its folder, for use outside of a run."""
+
+from pathlib import Path
+
+import torch
+
+from siirl.config.schema import ModelConfig
+from siirl.policies.base import POLICIES, Policy
+from siirl.policies.prismatic.loading import read_json
+
+DTYPES = ("fp32", "bf16")
+
+
+def load_policy(
+    path: str | Path,
+    embodied_type: str | None = None,
+    *,
+    unnorm_key: str | None = None,
+    device: str | torch.device = "cpu",
+    dtype: str = "fp32",
+    center_crop: bool = True,
+) -> Policy:
+    """Load a policy folder; sizes and camera views are those that the folder states.
+
+    Args:
+        path: folder in Hugging Face layout, see ``docs/policies.md``.
+        embodied_type: the policy's class, ``openvla`` or ``openvla-oft``. None: what the folder says, which published ones
+            do not: their files have the same names and shapes.
+        unnorm_key: entry of ``dataset_statistics.json``; None where the folder has only one.
+        device: where it computes.
+        dtype: computation type, ``fp32`` or ``bf16``; weights are float32 in either.
+        center_crop: see ``actor_rollout_ref.embodied.center_crop``.
+
+    Raises:
+        ValueError: the folder is incomplete, malformed or of another class; the class or the key is unknown, or not given
+            although the folder does not tell.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}; allowed: {', '.join(DTYPES)}.")
+    factory = POLICIES.get(embodied_type or _stated_type(Path(path)))
+    embodied = factory.describe(str(path))
+    embodied.unnorm_key, embodied.center_crop = unnorm_key or embodied.unnorm_key, center_crop
+    return factory.load(ModelConfig(path=str(path), dtype=dtype), embodied, torch.device(device))
+
+
+def _stated_type(folder: Path) -> str:
+    """The ``embodied_type`` of ``config.json``; without it, what only OpenVLA-OFT has (chunks, proprioception) tells."""
+    config = read_json(folder / "config.json")
+    if "embodied_type" in config:
+        return config["embodied_type"]
+    if config.get("action_chunks_len", 1) != 1 or config.get("use_proprio", False):
+        return "openvla-oft"
+    raise ValueError(
+        f"{str(folder)!r} does not say which policy it holds, since published folders of OpenVLA and OpenVLA-OFT look alike; "
+        f"give embodied_type, one of: {', '.join(POLICIES.names())}."
+    )

@@ -1,0 +1,111 @@
+"""OpenVLA's network (Kim et al. 2024, *OpenVLA*): action tokens are predicted one after the other, as words are."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from siirl.policies.prismatic.model import PrismaticVLA, after_bos, positions_of
+
+Choose = Callable[[Tensor, int], Tensor]
+"""Logits of every id float32 [B, vocabulary] and the step in [0, K) → ids int64 [B]."""
+
+
+class PrismaticCausal(PrismaticVLA):
+    """The Llama attends backwards only. The sequence is BOS, every view's patches, the rest of the prompt, and the action
+    tokens, of which each is predicted by its predecessor."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, action_tokens: Tensor) -> Tensor:
+        """Logits of the action tokens given those before them (teacher forcing), float32 [B, K, 256], of the last 256
+        ids before the padding of the vocabulary.
+
+        Args:
+            input_ids: int64 [B, L], right padded; BOS first.
+            attention_mask: bool [B, L], true for tokens, false for padding.
+            pixel_values: uint8 images [B, V, S, S, 3], or already normalised pixels float32 [B, V·C, S, S].
+            action_tokens: ids int64 [B, K]; the last of them is not looked at.
+        """
+        prompt, visible, last = self._prompt(input_ids, attention_mask, pixel_values)
+        actions = self.language_model.model.embed_tokens(action_tokens[:, :-1])
+        visible = F.pad(visible, (0, actions.shape[1]), value=True)
+        hidden = torch.cat([prompt, actions], dim=1)
+        hidden = self.transform(hidden, causal_mask(visible), positions_of(visible), is_causal=True)
+        picked = torch.cat([_pick(hidden, last), hidden[:, prompt.shape[1] :]], dim=1)
+        return self.logits(picked, whole_vocabulary=False)
+
+    @torch.no_grad()
+    def generate(
+        self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, choose: Choose
+    ) -> tuple[Tensor, Tensor]:
+        """Decode K tokens. Keys and values of images and prompt are computed once, then those of one token at a time.
+
+        Args:
+            input_ids, attention_mask, pixel_values: as in `forward`.
+            choose: picks each token from its logits.
+
+        Returns:
+            ids int64 [B, K], and the action ids' logits float32 [B, K, 256]: those of `forward` with these ids.
+        """
+        hidden, visible, last = self._prompt(input_ids, attention_mask, pixel_values)
+        cache = KeyValues(visible.shape[1] + self.num_action_tokens - 1)
+        hidden = self.transform(
+            hidden, causal_mask(visible), positions_of(visible), is_causal=True, past_key_values=cache
+        )
+        state, tokens, logits = _pick(hidden, last), [], []
+        for step in range(self.num_action_tokens):
+            if step > 0:
+                visible = F.pad(visible, (0, 1), value=True)
+                word = self.language_model.model.embed_tokens(tokens[-1][:, None])
+                mask = None if visible.all() else visible[:, None, None]
+                state = self.transform(word, mask, visible.sum(dim=1, keepdim=True) - 1, past_key_values=cache)
+            every = self.logits(state, whole_vocabulary=True)[:, 0]
+            tokens.append(choose(every, step))
+            logits.append(every[:, self.first_action_id : self.vocab_size])
+        return torch.stack(tokens, dim=1), torch.stack(logits, dim=1)
+
+    def _prompt(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings [B, S, H] of images and prompt, which of them are visible, bool [B, S], and the index of the last
+        visible one, int64 [B]."""
+        prefix = self.patches(pixel_values)
+        visible = after_bos(attention_mask, attention_mask.new_ones(prefix.shape[:2]))
+        return after_bos(self.language_model.model.embed_tokens(input_ids), prefix), visible, visible.sum(dim=1) - 1
+
+
+class KeyValues:
+    """Keys and values of every layer, written in place; the part of a cache that Llama's attention needs.
+
+    Args:
+        length: most tokens that it will hold.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._layers: dict[int, tuple[Tensor, Tensor, int]] = {}
+
+    def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Append [B, heads, S, D] to a layer's; returns all of them so far.
+
+        Under autocast the rotary embedding leaves keys in float32; attention rounds them to the values' dtype anyway.
+        """
+        if layer not in self._layers:
+            room = (*values.shape[:2], self._length, values.shape[3])
+            self._layers[layer] = values.new_empty(room), values.new_empty(room), 0
+        all_keys, all_values, start = self._layers[layer]
+        end = start + keys.shape[2]
+        all_keys[:, :, start:end], all_values[:, :, start:end] = keys, values
+        self._layers[layer] = all_keys, all_values, end
+        return all_keys[:, :, :end], all_values[:, :, :end]
+
+
+def causal_mask(visible: Tensor) -> Tensor | None:
+    """bool [B, 1, S, S], true where a query (row) may attend to a key; None where nothing is padded, bool [B, S] all true."""
+    if visible.all():
+        return None
+    length = visible.shape[1]
+    return visible[:, None, None] & visible.new_ones(length, length).tril()
+
+
+def _pick(hidden: Tensor, index: Tensor) -> Tensor:
+    """One state of each row, [B, S, H] → [B, 1, H]."""
+    return hidden[torch.arange(len(hidden), device=hidden.device), index][:, None]

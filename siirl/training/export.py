@@ -1,0 +1,110 @@
+"""A trained policy as a Hugging Face folder: the weights of a checkpoint beside the files of the start policy."""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from siirl.config.schema import Config, ModelConfig
+from siirl.policies.base import POLICIES
+from siirl.training.dcp import MODEL, read_tensors, saved_tensors
+
+log = logging.getLogger(__name__)
+
+SHARD_BYTES = 5 * 10**9
+COPIED = {".json", ".jinja", ".model", ".py", ".txt"}
+"""Suffixes of what surrounds the weights: config, statistics, tokenizer, processor, published model code. Weights in other
+formats are not copied, because they are the start policy's, nor is its model card."""
+INDEX = ".index.json"
+
+
+def export(checkpoint: Path, start: Path, folder: Path, config: Config) -> list[Path]:
+    """Write the policy of a verified checkpoint into ``folder``, which is empty or absent, and check that it loads.
+
+    On the way memory holds one file of weights, not the model. What a failed export has written is removed again.
+
+    Args:
+        checkpoint: ``global_step_N``.
+        start: the policy folder that the run started from; it has the files besides the weights.
+        config: the run's config; it names the policy's class.
+
+    Returns:
+        The files of weights.
+
+    Raises:
+        ValueError: the disk is full, or the policy's class does not accept the folder.
+    """
+    embodied = config.actor_rollout_ref.embodied
+    with _all_or_nothing(folder):
+        weights = write_weights(checkpoint, folder)
+        copy_other_files(start, folder)
+        POLICIES.get(embodied.embodied_type).longest_prompt(ModelConfig(path=str(folder)), embodied, [""])
+    return weights
+
+
+def write_weights(checkpoint: Path, folder: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
+    """Write a checkpoint's parameters as safetensors, bit for bit and under their published names.
+
+    Args:
+        shard_bytes: more than this go into several files with an index; a tensor is never split.
+    """
+    saved = {n.removeprefix(MODEL): tensor for n, tensor in saved_tensors(checkpoint).items() if n.startswith(MODEL)}
+    shards = split(saved, shard_bytes)
+    files = [folder / f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
+    if len(shards) == 1:
+        files = [folder / "model.safetensors"]
+    for file, shard in zip(files, shards, strict=True):
+        log.info("writing %s", file)
+        values = read_tensors(checkpoint, {MODEL + name: saved[name] for name in shard})
+        save_file({name: values[MODEL + name] for name in shard}, file, metadata={"format": "pt"})
+    if len(shards) > 1:
+        weight_map = {name: file.name for file, shard in zip(files, shards, strict=True) for name in shard}
+        size = sum(tensor.nbytes for tensor in saved.values())
+        index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
+        (folder / f"model.safetensors{INDEX}").write_text(json.dumps(index, indent=2))
+    return files
+
+
+def split(tensors: dict[str, Tensor], shard_bytes: int) -> list[list[str]]:
+    """Names of ``tensors``, in order, in shards of at most ``shard_bytes``; a larger tensor has a shard of its own."""
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.nbytes > shard_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += tensor.nbytes
+    return shards
+
+
+def copy_other_files(start: Path, folder: Path) -> None:
+    """Copy what surrounds the weights, unchanged."""
+    for file in sorted(start.iterdir()):
+        if file.is_file() and file.suffix in COPIED and not file.name.endswith(INDEX):
+            shutil.copyfile(file, folder / file.name)
+
+
+@contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[None]:
+    """Make ``folder`` and, when the block fails, remove all that is in it."""
+    existed = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException as error:
+        for file in folder.iterdir():
+            file.unlink()
+        if not existed:
+            folder.rmdir()
+        if isinstance(error, OSError | SafetensorError):
+            raise ValueError(
+                f"{folder} could not be written ({error}); free disk space, or name another folder"
+            ) from error
+        raise

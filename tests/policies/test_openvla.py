@@ -1,0 +1,139 @@
+"""The autoregressive policy, tiny: what it decides token by token, one forward of the same weights must confirm."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from siirl.policies.base import POLICIES, Sampling
+from siirl.policies.openvla import OpenVLA
+from siirl.policies.prismatic.causal import PrismaticCausal
+from siirl.policies.prismatic.sampling import draw
+from tests.policies.observations import observe, row_of, select
+from tests.policies.tiny import tiny_openvla
+
+TOLERANCE = {"fp32": 2e-5, "bf16": 0.1}  # nats; a cache and a batch's shape may change how sums are split
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def test_registered_under_its_name() -> None:
+    assert POLICIES.get("openvla") is OpenVLA
+    assert (tiny_openvla().chunk_len, tiny_openvla().action_dim) == (1, 7)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("do_sample", [True, False])
+def test_act_and_evaluate_agree_in_any_batch_with_any_padding(dtype: str, do_sample: bool) -> None:
+    policy = tiny_openvla(dtype=dtype)
+    inputs = policy.prepare(observe(4))
+    together = policy.act(inputs, Sampling(do_sample, 1.3, range(4)))
+    now = policy.evaluate(inputs, together.sampled, 1.3).log_probs
+    assert (now - together.log_probs).abs().max() < TOLERANCE[dtype]
+    alone, padded = policy.prepare(row_of(observe(4), 1)), select(inputs, [1])
+    assert alone["input_ids"].shape[1] < padded["input_ids"].shape[1]
+    for variant in (alone, padded, select(inputs, [1, 0, 3])):
+        log_probs = policy.evaluate(variant, together.sampled[1:2].expand(len(variant["images"]), -1), 1.3).log_probs
+        assert (log_probs[0] - together.log_probs[1]).abs().max() < TOLERANCE[dtype]
+        again = policy.act(variant, Sampling(do_sample, 1.3, [1] * len(variant["images"])))
+        if dtype == "fp32":
+            assert torch.equal(again.sampled[0], together.sampled[1])
+
+
+def test_a_row_is_drawn_by_its_seed_alone() -> None:
+    policy = tiny_openvla()
+    inputs = policy.prepare(observe(3))
+    together = policy.act(inputs, Sampling(True, 1.6, [10, 11, 12]))
+    other = policy.act(inputs, Sampling(True, 1.6, [20, 11, 12]))
+    assert not torch.equal(other.sampled[0], together.sampled[0])
+    assert torch.equal(other.sampled[1:], together.sampled[1:])
+
+
+def test_every_token_is_drawn_from_its_tempered_distribution_given_those_before() -> None:
+    policy = tiny_openvla()
+    inputs = policy.prepare(observe(3))
+    chunk = policy.act(inputs, Sampling(True, 0.7, [1, 2, 3]))
+    assert 0 <= chunk.sampled.min() <= chunk.sampled.max() < 256
+    ids = chunk.sampled + policy.model.first_action_id
+    logits = policy.action_logits(inputs["input_ids"], inputs["attention_mask"], inputs["images"], ids)
+    reference = torch.distributions.Categorical(logits=logits / 0.7)
+    assert torch.equal(draw(reference.logits, [1, 2, 3]), chunk.sampled.long())
+    result = policy.evaluate(inputs, chunk.sampled, 0.7)
+    torch.testing.assert_close(result.log_probs, reference.log_prob(chunk.sampled))
+    torch.testing.assert_close(result.entropy, reference.entropy())
+    assert chunk.actions.shape == (3, 1, 7)
+    assert torch.equal(chunk.actions, policy.decode(chunk.sampled.long()))
+
+
+def test_a_token_changes_what_comes_after_it_and_nothing_before() -> None:
+    policy = tiny_openvla()
+    inputs = policy.prepare(observe(2))
+    args = inputs["input_ids"], inputs["attention_mask"], inputs["images"]
+    tokens = torch.full((2, 7), 70)
+    changed = tokens.clone()
+    changed[0, 3] = 90  # the row whose prompt is not padded
+    changed[1, 3] = 90
+    before, after = policy.action_logits(*args, tokens), policy.action_logits(*args, changed)
+    assert torch.equal(before[:, :4], after[:, :4])
+    assert ((before[:, 4:] - after[:, 4:]).abs().amax(dim=(1, 2)) > 1e-3).all()
+
+
+def test_images_and_prompt_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+    transform = PrismaticCausal.transform
+
+    def noting(self: PrismaticCausal, hidden: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        lengths.append(hidden.shape[1])
+        return transform(self, hidden, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PrismaticCausal, "transform", noting)
+    policy = tiny_openvla()
+    inputs = policy.prepare(observe(2))
+    policy.act(inputs, Sampling(True, 1.0, [1, 2]))
+    assert lengths == [4 + inputs["input_ids"].shape[1], 1, 1, 1, 1, 1, 1]
+
+
+def test_greedy_takes_the_likeliest_id_of_the_whole_vocabulary_and_goes_on_from_it() -> None:
+    policy = tiny_openvla()
+    inputs = policy.prepare(observe(4))
+    chunk = policy.act(inputs, Sampling(False, 1.0, [0] * 4))
+    first = policy.model.first_action_id
+    ids = chunk.sampled.long() + first
+    outside = (ids < first) | (ids >= policy.model.vocab_size)
+    assert outside.any()
+    assert not outside.all()
+    state = policy.model.generate(
+        inputs["input_ids"], inputs["attention_mask"], inputs["images"], lambda logits, step: ids[:, step]
+    )[1]
+    forced = policy.action_logits(inputs["input_ids"], inputs["attention_mask"], inputs["images"], ids)
+    torch.testing.assert_close(state, forced, rtol=1e-4, atol=1e-4)
+    assert torch.equal(forced.argmax(-1)[~outside], chunk.sampled.long()[~outside])
+    assert torch.equal(chunk.actions, policy.decode(chunk.sampled.long().clamp(0, 255)))
+
+
+@pytest.mark.parametrize("do_sample", [True, False])
+def test_weights_that_are_not_finite_show_in_the_log_probs(do_sample: bool) -> None:
+    policy = tiny_openvla()
+    with torch.no_grad():
+        next(policy.model.parameters()).fill_(float("nan"))
+    chunk = policy.act(policy.prepare(observe(2)), Sampling(do_sample, 1.0, [1, 2]))
+    assert chunk.log_probs.isnan().any(dim=1).all()
+
+
+def test_gradient_reaches_every_parameter_that_is_used_also_with_checkpointing() -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        policy = tiny_openvla()
+        if checkpointing:
+            policy.model.enable_gradient_checkpointing()
+        result = policy.evaluate(policy.prepare(observe(2)), torch.zeros(2, 7, dtype=torch.int64), 1.0)
+        (result.log_probs.sum() + result.entropy.sum()).backward()
+        gradients.append({name: p.grad for name, p in policy.model.named_parameters()})
+    without = {name for name, gradient in gradients[0].items() if gradient is None}
+    assert without == {n for n in gradients[0] if ".featurizer.blocks.2." in n or ".featurizer.norm." in n}
+    for one, other in pairwise(gradients):
+        for name in one.keys() - without:
+            torch.testing.assert_close(one[name], other[name])
