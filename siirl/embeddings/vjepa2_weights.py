@@ -119,7 +119,7 @@ def _check_trained_size(folder: Path, config: Any, img_size: int, num_frames: in
             )
 
 
-def _check_names(folder: Path, model: nn.Module, report: dict[str, Any]) -> None:
+def _check_names(folder: Path, model: VJEPA2Model, report: dict[str, Any]) -> None:
     """The folder's weights must be those of the encoder that its config.json describes."""
     missing, surplus = (
         {name for name in report[kind] if name.startswith("encoder.")} for kind in ("missing_keys", "unexpected_keys")

@@ -61,14 +61,19 @@ def write_weights(checkpoint: Path, folder: Path, shard_bytes: int = SHARD_BYTES
         files = [folder / "model.safetensors"]
     for file, shard in zip(files, shards, strict=True):
         log.info("writing %s", file)
-        values = read_tensors(checkpoint, {MODEL + name: saved[name] for name in shard})
-        save_file({name: values[MODEL + name] for name in shard}, file, metadata={"format": "pt"})
+        _write_file(checkpoint, {name: saved[name] for name in shard}, file)
     if len(shards) > 1:
         weight_map = {name: file.name for file, shard in zip(files, shards, strict=True) for name in shard}
         size = sum(tensor.nbytes for tensor in saved.values())
         index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
         (folder / f"model.safetensors{INDEX}").write_text(json.dumps(index, indent=2))
     return files
+
+
+def _write_file(checkpoint: Path, shard: dict[str, Tensor], file: Path) -> None:
+    """One file of weights; a function of its own, so that its values are let go before the next file's are read."""
+    values = read_tensors(checkpoint, {MODEL + name: tensor for name, tensor in shard.items()})
+    save_file({name: values[MODEL + name] for name in shard}, file, metadata={"format": "pt"})
 
 
 def split(tensors: dict[str, Tensor], shard_bytes: int) -> list[list[str]]:

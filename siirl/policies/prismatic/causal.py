@@ -52,7 +52,9 @@ class PrismaticCausal(PrismaticVLA):
         hidden = self.transform(
             hidden, causal_mask(visible), positions_of(visible), is_causal=True, past_key_values=cache
         )
-        state, tokens, logits = _pick(hidden, last), [], []
+        state = _pick(hidden, last)
+        tokens: list[Tensor] = []
+        logits: list[Tensor] = []
         for step in range(self.num_action_tokens):
             if step > 0:
                 visible = F.pad(visible, (0, 1), value=True)
