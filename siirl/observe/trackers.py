@@ -71,8 +71,8 @@ class TensorBoardTracker:
             self._writer.close()
 
     def _write(self, rows: Sequence[tuple[int, dict[str, float]]]) -> None:
+        self._probe()
         if self._writer is None:
-            self._probe()
             self._writer = _event_file(self._folder, purge_step=rows[0][0])  # part of the rows may be there already
         try:
             for step, metrics in rows:
@@ -84,7 +84,8 @@ class TensorBoardTracker:
             raise
 
     def _probe(self) -> None:
-        """Raise the OSError here while the disk is full: in a writer's thread it would print a traceback each time."""
+        """Raise the OSError here while the disk is full. TensorBoard's own thread tells of it with a traceback, and sometimes
+        only at a later step, when the rows count as written."""
         probe = self._folder / "probe.tmp"
         try:
             probe.write_bytes(bytes(65536))
