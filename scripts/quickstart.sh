@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 source scripts/setup.sh
 siirl_setup libero
 
-steps=5
+steps=6
 run=runs/quickstart
 done_so_far=0
 [ -f $run/latest_checkpointed_iteration.txt ] && done_so_far=$(cat $run/latest_checkpointed_iteration.txt)
@@ -19,5 +19,5 @@ cat <<END
 
 curves:      .venv/bin/tensorboard --logdir $run/tensorboard
 checkpoint:  $run/global_step_$(cat $run/latest_checkpointed_iteration.txt)
-next:        bash scripts/quickstart.sh          (five more steps, from that checkpoint)
+next:        bash scripts/quickstart.sh          (six more steps, from that checkpoint)
 END
