@@ -22,7 +22,8 @@ def test_it_is_laid_out_like_a_published_folder(folder: Path) -> None:
     assert not {"embodied_type", "num_images_in_input", "action_chunks_len"} & set(config), "published ones do not tell"
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     shards = set(index["weight_map"].values())
-    assert len(shards) > 1 and all((folder / shard).is_file() for shard in shards)
+    assert len(shards) > 1
+    assert all((folder / shard).is_file() for shard in shards)
 
 
 @pytest.mark.parametrize(("kind", "chunk"), [("openvla-oft", 8), ("openvla", 1)])
