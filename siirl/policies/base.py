@@ -85,7 +85,9 @@ class Policy(Protocol):
         ...
 
     def evaluate(self, inputs: PolicyInputs, sampled: Tensor, temperature: float) -> Evaluation:
-        """Log-probs and entropy of ``sampled`` [B, T·D] under the current weights, with gradient."""
+        """Log-probs and entropy of ``sampled`` [B, T·D] under the current weights, with gradient.
+
+        Raises ValueError where the class is `PolicyFactory.untrainable`."""
         ...
 
     def prompt_length(self, instruction: str) -> int:
@@ -99,6 +101,9 @@ class Policy(Protocol):
 
 class PolicyFactory(Protocol):
     """What is registered: loads a policy folder onto a device."""
+
+    untrainable: str
+    """Why RL cannot train this class, whose `Policy.act` then knows no ``do_sample``; empty where it can."""
 
     @staticmethod
     def longest_prompt(model: ModelConfig, embodied: EmbodiedConfig, instructions: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ import torch
 from siirl.config.schema import ModelConfig
 from siirl.policies.base import POLICIES, Policy
 from siirl.policies.prismatic.loading import read_json
+from siirl.policies.prismatic.parts import ACTION_HEAD, find_parts
 
 DTYPES = ("fp32", "bf16")
 
@@ -24,8 +25,9 @@ def load_policy(
 
     Args:
         path: folder in Hugging Face layout, see ``docs/policies.md``.
-        embodied_type: the policy's class, ``openvla`` or ``openvla-oft``. None: what the folder says, which published ones
-            do not: their files have the same names and shapes.
+        embodied_type: the policy's class, ``openvla``, ``openvla-oft`` or ``openvla-oft-l1``. None: what the folder says;
+            published ones tell only by an action head or a proprioception projector beside the weights, which are
+            otherwise of the same names and shapes.
         unnorm_key: entry of ``dataset_statistics.json``; None where the folder has only one.
         device: where it computes.
         dtype: computation type, ``fp32`` or ``bf16``; weights are float32 in either.
@@ -44,10 +46,12 @@ def load_policy(
 
 
 def _stated_type(folder: Path) -> str:
-    """The ``embodied_type`` of ``config.json``; without it, what only OpenVLA-OFT has (chunks, proprioception) tells."""
+    """The ``embodied_type`` of ``config.json``; without it, what only OpenVLA-OFT has (parts, chunks, proprioception) tells."""
     config = read_json(folder / "config.json")
     if "embodied_type" in config:
         return config["embodied_type"]
+    if parts := find_parts(folder):
+        return "openvla-oft-l1" if ACTION_HEAD in parts else "openvla-oft"
     if config.get("action_chunks_len", 1) != 1 or config.get("use_proprio", False):
         return "openvla-oft"
     raise ValueError(

@@ -4,13 +4,13 @@ Paper: Kim, Pertsch, Karamcheti et al., *OpenVLA: An Open-Source Vision-Language
 action is the product of its tokens', each a softmax over 256 bins given the observation and the tokens before it.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from siirl.policies.base import POLICIES, ActionChunk, Evaluation, PolicyInputs, Sampling
 from siirl.policies.prismatic.causal import PrismaticCausal
+from siirl.policies.prismatic.loading import Checkpoint
+from siirl.policies.prismatic.parts import ACTION_HEAD
 from siirl.policies.prismatic.policy import PrismaticPolicy, evaluation, other_type
 from siirl.policies.prismatic.sampling import invert, uniforms
 
@@ -26,9 +26,14 @@ class OpenVLA(PrismaticPolicy):
     model: PrismaticCausal
 
     @classmethod
-    def check_architecture(cls, config: dict[str, Any]) -> None:
-        """Raises ValueError for a ``config.json`` with what only OpenVLA-OFT has: chunks, or proprioception."""
-        super().check_architecture(config)
+    def check_architecture(cls, checkpoint: Checkpoint) -> None:
+        """Raises ValueError for what only OpenVLA-OFT has: chunks, proprioception, or parts beside the weights."""
+        super().check_architecture(checkpoint)
+        config = checkpoint.config
+        if checkpoint.parts:
+            names = " and ".join(file.name for file in checkpoint.parts.values())
+            right = "openvla-oft-l1" if ACTION_HEAD in checkpoint.parts else "openvla-oft"
+            raise other_type(f"lies beside {names}", cls.embodied_type, right)
         if (chunk_len := config.get("action_chunks_len", 1)) != 1:
             raise other_type(f"says action_chunks_len {chunk_len}", cls.embodied_type, "openvla-oft")
         if config.get("use_proprio", False):

@@ -4,24 +4,20 @@ Paper: Kim, Finn, Liang, *Fine-Tuning Vision-Language-Action Models: Optimizing 
 chunk × dimensions tokens as independent given the observation, each a softmax over its 256 bins.
 """
 
-from typing import Any
-
-import numpy as np
 import torch
 from torch import Tensor
 
-from siirl.config.schema import EmbodiedConfig
-from siirl.envs.base import EnvObs
 from siirl.policies.base import POLICIES, ActionChunk, Evaluation, PolicyInputs, Sampling
-from siirl.policies.prismatic.actions import Bounds
 from siirl.policies.prismatic.loading import Checkpoint
+from siirl.policies.prismatic.oft import OFTPolicy
 from siirl.policies.prismatic.parallel import PrismaticOFT
-from siirl.policies.prismatic.policy import PrismaticPolicy, evaluation
+from siirl.policies.prismatic.parts import ACTION_HEAD
+from siirl.policies.prismatic.policy import evaluation
 from siirl.policies.prismatic.sampling import draw
 
 
 @POLICIES.register("openvla-oft")
-class OpenVLAOFT(PrismaticPolicy):
+class OpenVLAOFT(OFTPolicy):
     """The policy; its arguments are those of `PrismaticPolicy`."""
 
     embodied_type = "openvla-oft"
@@ -29,20 +25,18 @@ class OpenVLAOFT(PrismaticPolicy):
     published_shape = (8, 7)
     model: PrismaticOFT
 
-    def __init__(self, model: PrismaticOFT, checkpoint: Checkpoint, embodied: EmbodiedConfig, dtype: str) -> None:
-        super().__init__(model, checkpoint, embodied, dtype)
-        self.use_proprio = bool(checkpoint.config.get("use_proprio", False))
-        self.proprio_bounds = (
-            _proprio_bounds(self.statistics, checkpoint.config["proprio_dim"]) if self.use_proprio else None
-        )
-
-    def prepare(self, obs: EnvObs) -> PolicyInputs:
-        """As `PrismaticPolicy.prepare`; when the checkpoint uses proprioception also ``proprio`` float32 [B, D] in [−1, 1]."""
-        inputs = super().prepare(obs)
-        if self.proprio_bounds is not None:
-            proprio = torch.from_numpy(self.proprio_bounds.normalise(obs.states).astype(np.float32))
-            inputs["proprio"] = proprio.to(self.device, non_blocking=True)
-        return inputs
+    @classmethod
+    def check_architecture(cls, checkpoint: Checkpoint) -> None:
+        """Raises ValueError for a regression head beside the weights, unless the config states that the action tokens are
+        the policy: whoever trained the head may have left them untrained."""
+        super().check_architecture(checkpoint)
+        if ACTION_HEAD in checkpoint.parts and "embodied_type" not in checkpoint.config:
+            raise ValueError(
+                f"this checkpoint regresses actions: there is {checkpoint.parts[ACTION_HEAD].name}. It has no distribution to "
+                "train by RL; to evaluate it, set actor_rollout_ref.embodied.embodied_type=openvla-oft-l1 and "
+                "trainer.val_only=true. If its action tokens were trained too and you mean those, add "
+                f'"embodied_type": "{cls.embodied_type}" to its config.json.'
+            )
 
     def action_logits(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor) -> Tensor:
         """Logits of the 256 action ids for normalised pixels float32 [B, V·C, S, S] → float32 [B, K, 256]."""
@@ -79,13 +73,3 @@ class OpenVLAOFT(PrismaticPolicy):
     def evaluate(self, inputs: PolicyInputs, sampled: Tensor, temperature: float) -> Evaluation:
         """Log-probs and entropy of ``sampled`` bins [B, K], float32 [B, K], with gradient."""
         return evaluation(self.bin_logits(inputs), sampled.to(self.device, torch.int64), temperature)
-
-
-def _proprio_bounds(statistics: dict[str, Any], proprio_dim: int) -> Bounds:
-    dims = len(statistics.get("proprio", {}).get("q01", []))
-    if dims != proprio_dim:
-        raise ValueError(
-            f"the checkpoint's config.json says use_proprio with proprio_dim {proprio_dim}, but its dataset statistics describe "
-            f"{dims} proprioceptive values; add them under 'proprio' (q01, q99) or set use_proprio to false."
-        )
-    return Bounds.from_statistics(statistics["proprio"])

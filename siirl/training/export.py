@@ -13,6 +13,8 @@ from torch import Tensor
 
 from siirl.config.schema import Config, ModelConfig
 from siirl.policies.base import POLICIES
+from siirl.policies.prismatic.loading import read_json
+from siirl.policies.prismatic.parts import complete, find_parts
 from siirl.training.dcp import MODEL, read_tensors, saved_tensors
 
 log = logging.getLogger(__name__)
@@ -90,10 +92,14 @@ def split(tensors: dict[str, Tensor], shard_bytes: int) -> list[list[str]]:
 
 
 def copy_other_files(start: Path, folder: Path) -> None:
-    """Copy what surrounds the weights, unchanged."""
+    """Copy what surrounds the weights, unchanged but for one thing: a part that lay in a file of its own beside the start
+    policy's weights is among the trained ones, so that ``config.json`` must now say what that file told."""
     for file in sorted(start.iterdir()):
         if file.is_file() and file.suffix in COPIED and not file.name.endswith(INDEX):
             shutil.copyfile(file, folder / file.name)
+    if parts := find_parts(start):
+        config = complete(read_json(start / "config.json"), parts, start / "config.json")
+        (folder / "config.json").write_text(json.dumps(config, indent=2))
 
 
 @contextmanager

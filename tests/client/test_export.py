@@ -28,7 +28,7 @@ BESIDE = {
     "tokenizer_config.json": '{"padding_side": "right"}',
     "modeling_prismatic.py": "raise SystemExit('never run')",
     "README.md": "card of the start policy",
-    "action_head.pt": "weights of the start policy",
+    "optimizer.pt": "weights of the start policy",
     "pytorch_model.bin.index.json": "{}",
 }
 

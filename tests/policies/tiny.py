@@ -1,15 +1,18 @@
 """A policy folder with random weights that is written and loaded in well under a second; other tests import it."""
 
+import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from siirl.config.schema import EmbodiedConfig
 from siirl.policies.openvla import OpenVLA
 from siirl.policies.openvla_oft import OpenVLAOFT
+from siirl.policies.openvla_oft_l1 import OpenVLAOFTL1
 from siirl.policies.prismatic.loading import Checkpoint
 from siirl.training.scratch import initialise, word_tokenizer
 
@@ -67,6 +70,7 @@ CONFIG: dict[str, Any] = {
     },
 }
 OFT_KEYS = {"action_chunks_len", "use_proprio", "proprio_dim"}
+HEAD_FILE, PROJECTOR_FILE = "action_head--150000_checkpoint.pt", "proprio_projector--150000_checkpoint.pt"
 
 
 @cache
@@ -102,6 +106,31 @@ def tiny_openvla(seed: int = 0, dtype: str = "fp32") -> OpenVLA:
     with torch.no_grad():
         head[: policy.model.first_action_id] *= 1.3
     return policy
+
+
+def tiny_l1(seed: int = 0, num_images: int = 2, dtype: str = "fp32") -> OpenVLAOFTL1:
+    """The tiny policy with a regression head in memory."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        checkpoint = replace(tiny_checkpoint(), config={**CONFIG, "num_images_in_input": num_images})
+        policy = OpenVLAOFTL1.build(checkpoint, EmbodiedConfig(num_images_in_input=num_images), dtype)
+        initialise(policy.model)
+    return policy
+
+
+def tiny_parts_folder(tmp_path: Path, seed: int = 0) -> Path:
+    """A folder as published: nothing of proprioception, chunks or class in its config; the regression head and the
+    projector, trained with DDP, beside the weights."""
+    policy, folder = tiny_l1(seed), tmp_path / "tiny-parts"
+    policy.save(str(folder))
+    weights = load_file(folder / "model.safetensors")
+    for part, name in (("action_head.", HEAD_FILE), ("proprio_projector.", PROJECTOR_FILE)):
+        own = [n for n in weights if n.startswith(part)]
+        torch.save({f"module.{n.removeprefix(part)}": weights.pop(n) for n in own}, folder / name)
+    save_file(weights, folder / "model.safetensors")
+    config = {n: value for n, value in CONFIG.items() if n not in {*OFT_KEYS, "action_token_len"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
 
 
 def tiny_openvla_folder(tmp_path: Path, seed: int = 0) -> Path:

@@ -15,14 +15,19 @@ import numpy as np
 from siirl.registry import did_you_mean
 
 EPSILON = 1e-8  # the published code adds it to the range in both directions
+NORMALIZATION = "action_proprio_normalization_type"
+"""Key of ``config.json``. The published code chooses by robot and writes it nowhere: ``bounds_q99`` for LIBERO and Bridge,
+``bounds`` for ALOHA."""
+LIMITS = {"bounds_q99": ("q01", "q99"), "bounds": ("min", "max")}
+"""What each kind of normalisation scales to −1 and 1; the first is the default."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Scales the 1 % and 99 % quantiles of D dimensions to −1 and 1, where the mask is true.
+    """Scales the limits of D dimensions to −1 and 1, where the mask is true.
 
     Attributes:
-        low, high: quantiles, float64 [D].
+        low, high: the 1 % and 99 % quantiles or the extremes (`LIMITS`), float64 [D].
         mask: bool [D]; false leaves a dimension as it is.
     """
 
@@ -31,9 +36,19 @@ class Bounds:
     mask: np.ndarray
 
     @classmethod
-    def from_statistics(cls, statistics: dict[str, Any]) -> "Bounds":
-        """From one entry (``action`` or ``proprio``) of ``dataset_statistics.json``."""
-        low, high = np.asarray(statistics["q01"], np.float64), np.asarray(statistics["q99"], np.float64)
+    def from_statistics(cls, statistics: dict[str, Any], kind: str = "bounds_q99") -> "Bounds":
+        """From one entry (``action`` or ``proprio``) of ``dataset_statistics.json``, by a kind of `LIMITS`.
+
+        Raises:
+            ValueError: the entry lacks the limits, or they are not of one length.
+        """
+        lower, upper = LIMITS[kind]
+        low, high = (np.asarray(statistics.get(name, []), np.float64) for name in (lower, upper))
+        if not len(low) == len(high) > 0:
+            raise ValueError(
+                f"the checkpoint's dataset statistics have {len(low)} {lower!r} and {len(high)} {upper!r}, but {NORMALIZATION} "
+                f"{kind!r} needs one of each per dimension; correct them, or {NORMALIZATION} in its config.json."
+            )
         return cls(low, high, np.asarray(statistics.get("mask", [True] * len(low)), bool))
 
     def normalise(self, values: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Checkpoint folders in Hugging Face layout: reading with strict checks, and writing."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import nn
+
+from siirl.policies.prismatic.actions import LIMITS, NORMALIZATION
+from siirl.policies.prismatic.parts import PARTS, complete, find_parts, read_part
 
 SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "preprocessor_config.json")
 CONFIG_KEYS = (
@@ -30,29 +34,33 @@ class Checkpoint:
     """A policy folder without its weights.
 
     Attributes:
-        config: ``config.json``.
+        config: ``config.json``, with what the parts' files imply.
         statistics: ``dataset_statistics.json``, or the config's ``norm_stats``: entry → action (and proprio) quantiles.
         tokenizer: ``tokenizer.json``; None only for a network that never sees text.
         side_files: the text of files that are carried along unchanged, by name.
+        parts: files of parameters beside the merged weights, see `siirl.policies.prismatic.parts`.
     """
 
     config: dict[str, Any]
     statistics: dict[str, Any] = field(default_factory=dict)
     tokenizer: Tokenizer | None = None
     side_files: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> "Checkpoint":
         """Read everything but the weights.
 
         Raises:
-            ValueError: a file is missing or malformed, or the config is of another kind of model.
+            ValueError: a file is missing or malformed, or the config or a part is of another kind of model.
         """
-        config = read_json(folder / "config.json")
-        check_config(config, folder / "config.json")
+        file = folder / "config.json"
+        config = read_json(file)
+        check_config(config, file)
+        parts = find_parts(folder)
         statistics = folder / "dataset_statistics.json"
         if "norm_stats" in config and not statistics.exists():
-            entries = _checked_statistics(config["norm_stats"], f"norm_stats of {folder / 'config.json'}")
+            entries = _checked_statistics(config["norm_stats"], f"norm_stats of {file}")
         else:
             entries = _checked_statistics(read_json(statistics), str(statistics))
         side_files = {name: _read_text(folder / name) for name in SIDE_FILES if (folder / name).exists()}
@@ -60,8 +68,8 @@ class Checkpoint:
         if preprocessor.exists() and len({"means", "stds"} & read_json(preprocessor).keys()) == 1:
             raise ValueError(f"{preprocessor} has only one of 'means' and 'stds'. {FIX}")
         tokenizer = _read_tokenizer(folder / "tokenizer.json")
-        _check_vocabulary(config, tokenizer, folder / "config.json")
-        return cls(config, entries, tokenizer, side_files)
+        _check_vocabulary(config, tokenizer, file)
+        return cls(complete(config, parts, file), entries, tokenizer, side_files, parts)
 
     def write(self, folder: Path, model: nn.Module) -> None:
         """Write the folder with the model's weights; it reads back bit for bit."""
@@ -93,6 +101,8 @@ def check_config(config: dict[str, Any], file: Path) -> None:
         raise ValueError(
             f"{file}: timm_model_ids names {', '.join(map(repr, unknown))}, which timm {timm.__version__} does not have. {FIX}"
         )
+    if (kind := config.get(NORMALIZATION, next(iter(LIMITS)))) not in LIMITS:
+        raise ValueError(f"{file}: {NORMALIZATION} is {kind!r}; allowed: {', '.join(LIMITS)}.")
 
 
 def _check_vocabulary(config: dict[str, Any], tokenizer: Tokenizer, file: Path) -> None:
@@ -109,7 +119,7 @@ def _check_vocabulary(config: dict[str, Any], tokenizer: Tokenizer, file: Path) 
 def load_weights(model: nn.Module, folder: Path, device: torch.device) -> None:
     """Give a model built on ``meta`` its parameters, float32 on ``device``. Raises ValueError as `check_weights`."""
     check_weights(model, folder)
-    weights = {name: stored[...].to(device, torch.float32) for name, stored in _stored_tensors(folder)}
+    weights = {name: stored[...].to(device, torch.float32) for name, _, stored in _stored_tensors(model, folder)}
     model.load_state_dict(weights, assign=True)
 
 
@@ -117,21 +127,24 @@ def check_weights(model: nn.Module, folder: Path) -> None:
     """Compare the names and shapes of a folder's parameters with those of a model built on ``meta``; reads no weights.
 
     Raises:
-        ValueError: a file is missing, cut short or malformed; parameters are missing, surplus or of another shape, and
-            the first few are named.
+        ValueError: a file is missing, cut short or malformed; parameters are missing, surplus, of another shape or in two
+            files, and the first few are named.
     """
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: stored.get_shape() for name, stored in _stored_tensors(folder)}
+    stored = [(name, shape) for name, shape, _ in _stored_tensors(model, folder)]
+    found, times = dict(stored), Counter(name for name, _ in stored)
     wrong_shape = [name for name, shape in expected.items() if found.get(name, shape) != shape]
     problems = {
         "missing": [name for name in expected if name not in found],
         "surplus": [name for name in found if name not in expected],
         "mis-shaped": [f"{name} is {found[name]} instead of {expected[name]}" for name in wrong_shape],
+        "in two files": [name for name, count in times.items() if count > 1],
     }
     if any(problems.values()):
         told = "; ".join(f"{len(names)} {kind}: {_first(names)}" for kind, names in problems.items() if names)
+        beside = "".join(f" and {file.name}" for file in _parts_of(model, folder).values())
         raise ValueError(
-            f"the weights in {folder} do not fit its config.json: parameters {told}. "
+            f"the weights in {folder}{beside} do not fit its config.json: parameters {told}. "
             "Use the config.json that the weights were saved with, and the matching embodied_type."
         )
 
@@ -148,8 +161,14 @@ def weight_files(folder: Path) -> list[Path]:
     return [_existing(folder / shard) for shard in sorted(set(shards.values()))]
 
 
-def _stored_tensors(folder: Path) -> Iterator[tuple[str, Any]]:
-    """Every tensor of the folder's weights by name, as a slice of its file that is not read yet."""
+def _parts_of(model: nn.Module, folder: Path) -> dict[str, Path]:
+    """The files beside the merged weights of parts that the model has."""
+    children = dict(model.named_children())
+    return {part: file for part, file in find_parts(folder).items() if part in children}
+
+
+def _stored_tensors(model: nn.Module, folder: Path) -> Iterator[tuple[str, list[int], Any]]:
+    """Name, shape, and what ``[...]`` reads the values from, of every tensor of the merged weights and the model's parts."""
     for file in weight_files(folder):
         try:
             opened = safe_open(file, framework="pt")
@@ -159,7 +178,11 @@ def _stored_tensors(folder: Path) -> Iterator[tuple[str, Any]]:
             ) from error
         with opened as tensors:
             for name in tensors.keys():  # noqa: SIM118  (not a dict)
-                yield name, tensors.get_slice(name)
+                stored = tensors.get_slice(name)
+                yield name, stored.get_shape(), stored
+    for part, file in _parts_of(model, folder).items():
+        for name, tensor in read_part(file).items():
+            yield f"{part}.{name}", list(tensor.shape), tensor
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -175,7 +198,8 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def _refuse_pickles(folder: Path) -> None:
     """Weights that are there only as pickles are not missing: they are never read, because reading runs code of the file."""
-    pickles = sorted(file.name for suffix in ("bin", "pt", "pth") for file in folder.glob(f"*.{suffix}"))
+    files = [file.name for suffix in ("bin", "pt", "pth") for file in folder.glob(f"*.{suffix}")]
+    pickles = sorted(name for name in files if not name.startswith(PARTS))
     if pickles and not (folder / "model.safetensors").exists():
         raise ValueError(
             f"{folder} has its weights only as pickles ({_first(pickles)}), which can run code and are not read; convert them to "

@@ -1,4 +1,5 @@
-"""OpenVLA-OFT's network with parallel decoding (Kim, Finn, Liang 2025): one forward yields all action tokens' logits."""
+"""OpenVLA-OFT's networks with parallel decoding (Kim, Finn, Liang 2025): one forward yields a whole chunk of actions, as
+logits of its action tokens or as numbers."""
 
 from typing import Any
 
@@ -47,18 +48,28 @@ class PrismaticOFT(PrismaticVLA):
         """Logits of the action tokens, float32 [B, K, 256], of the last 256 ids before the padding of the vocabulary.
 
         Args:
+            input_ids, attention_mask, pixel_values, proprio: see `action_states`.
+            whole_vocabulary: return the logits of every id instead, [B, K, vocabulary].
+        """
+        return self.logits(self.action_states(input_ids, attention_mask, pixel_values, proprio), whole_vocabulary)
+
+    def action_states(
+        self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, proprio: Tensor | None
+    ) -> Tensor:
+        """States after the last Llama layer, without the final norm, at the positions of the action tokens, [B, K, H].
+
+        Args:
             input_ids: int64 [B, L], right padded; BOS first.
             attention_mask: bool [B, L], true for tokens, false for padding.
             pixel_values: uint8 images [B, V, S, S, 3], or already normalised pixels float32 [B, V·C, S, S].
             proprio: normalised proprioception, float32 [B, D]; needed exactly when the config has ``use_proprio``.
-            whole_vocabulary: return the logits of every id instead, [B, K, vocabulary].
         """
         prefix = self.patches(pixel_values)
         if proprio is not None:
             prefix = torch.cat([prefix, self.proprio_projector(proprio)[:, None]], dim=1)
         embeddings = self._sequence(input_ids, prefix)
         hidden = self._attend(embeddings, attention_mask, prefix.shape[1])
-        return self.logits(self._action_positions(hidden, attention_mask, prefix.shape[1]), whole_vocabulary)
+        return self._action_positions(hidden, attention_mask, prefix.shape[1])
 
     def _sequence(self, input_ids: Tensor, prefix: Tensor) -> Tensor:
         """Embeddings of the whole sequence, [B, S, H]."""

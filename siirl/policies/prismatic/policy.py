@@ -14,7 +14,7 @@ from siirl.config.schema import EmbodiedConfig, ModelConfig
 from siirl.envs.base import EnvObs
 from siirl.policies.base import ActionChunk, Evaluation, PolicyInputs, Sampling
 from siirl.policies.images import openvla_image
-from siirl.policies.prismatic.actions import ActionCodec, Bounds, find_statistics
+from siirl.policies.prismatic.actions import LIMITS, NORMALIZATION, ActionCodec, Bounds, find_statistics
 from siirl.policies.prismatic.loading import Checkpoint, check_weights, load_weights
 from siirl.policies.prismatic.model import PrismaticVLA
 from siirl.policies.prismatic.prompt import Prompts
@@ -39,6 +39,8 @@ class PrismaticPolicy(ABC):
     """(chunk length, dimensions) of the published checkpoints, whose ``config.json`` does not state them."""
     published_views: ClassVar[int | None] = None
     """Camera views of all of them; None where it is not the same."""
+    untrainable: ClassVar[str] = ""
+    """See `siirl.policies.base.PolicyFactory`."""
 
     def __init__(self, model: PrismaticVLA, checkpoint: Checkpoint, embodied: EmbodiedConfig, dtype: str) -> None:
         self.model = model.eval()  # the network has no dropout; act and evaluate must not differ
@@ -49,8 +51,13 @@ class PrismaticPolicy(ABC):
         self.center_crop = embodied.center_crop
         self.chunk_len, self.action_dim = self.action_shape(checkpoint.config)
         self.statistics = find_statistics(checkpoint.statistics, embodied.unnorm_key)
-        self.codec = ActionCodec(Bounds.from_statistics(self.statistics["action"]), model.num_bins)
+        self.codec = ActionCodec(self.bounds("action"), model.num_bins)
         self.prompts = Prompts(checkpoint)
+
+    def bounds(self, entry: str) -> Bounds:
+        """Normalisation of an entry of the statistics, ``action`` or ``proprio``, of the kind that the config states."""
+        kind = self.checkpoint.config.get(NORMALIZATION, next(iter(LIMITS)))
+        return Bounds.from_statistics(self.statistics.get(entry, {}), kind)
 
     @classmethod
     def action_shape(cls, config: dict[str, Any]) -> tuple[int, int]:
@@ -108,27 +115,27 @@ class PrismaticPolicy(ABC):
             ValueError: a file other than the weights is missing or malformed, or the folder is of another architecture.
         """
         checkpoint = Checkpoint.read(Path(path))
-        cls.check_architecture(checkpoint.config)
+        cls.check_architecture(checkpoint)
         chunk_len, action_dim = cls.action_shape(checkpoint.config)
         keys = list(checkpoint.statistics)
         return EmbodiedConfig(
             embodied_type=cls.embodied_type,
             action_chunks_len=chunk_len,
             action_token_len=action_dim,
-            num_images_in_input=checkpoint.config.get("num_images_in_input", 1),
+            num_images_in_input=checkpoint.config.get("num_images_in_input", cls.published_views or 1),
             unnorm_key=keys[0] if len(keys) == 1 else "",
         )
 
     @classmethod
-    def check_architecture(cls, config: dict[str, Any]) -> None:
+    def check_architecture(cls, checkpoint: Checkpoint) -> None:
         """Raises ValueError for a ``config.json`` that states another ``embodied_type``."""
-        if (stated := config.get("embodied_type", cls.embodied_type)) != cls.embodied_type:
+        if (stated := checkpoint.config.get("embodied_type", cls.embodied_type)) != cls.embodied_type:
             raise other_type(f"says embodied_type {stated!r}", cls.embodied_type, stated)
 
     @classmethod
     def _without_weights(cls, checkpoint: Checkpoint, embodied: EmbodiedConfig) -> PrismaticVLA:
         """The network on ``meta``. Raises ValueError when the config contradicts the checkpoint."""
-        cls.check_architecture(checkpoint.config)
+        cls.check_architecture(checkpoint)
         cls._check_sizes(checkpoint, embodied)
         with torch.device("meta"):
             return cls.network(checkpoint.config, embodied.action_chunks_len * embodied.action_token_len)
