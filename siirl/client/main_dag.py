@@ -74,6 +74,9 @@ def start(config: Config, plan: Plan, stack: ExitStack) -> tuple[Session, Execut
 def closing_lines(config: Config, outcome: Outcome) -> str:
     """What a user wants to know at the end of a run."""
     folder = config.trainer.default_local_dir
+    if config.trainer.val_only:
+        assert outcome.success_after is not None, "it has validated"
+        return f"validation success {outcome.success_after:.1%}\nmetrics.jsonl, config.yaml: {folder}"
     lines = [f"steps {outcome.first_step} → {outcome.last_step}"]
     if outcome.first_step == outcome.last_step:
         lines.append("nothing was left to do: raise trainer.total_training_steps or trainer.total_epochs to go on")

@@ -16,6 +16,7 @@ from siirl.envs.base import ENVS, EnvFactory, Task
 from siirl.policies.base import POLICIES
 from siirl.registry import Registry
 from siirl.rewards.base import REWARDS
+from siirl.training.checkpoint import saved_steps
 from siirl.training.run_folder import same_run_problems
 
 ENV_TYPE, POLICY_TYPE, VIDEO_ENCODER = f"{ENV}.env_type", f"{EMBODIED}.embodied_type", f"{EMBODIED}.video_encoder"
@@ -112,8 +113,13 @@ def _check_graph(config: Config) -> Iterator[str]:
 
 
 def _check_run_folder(config: Config) -> Iterator[str]:
-    """A run that is resumed must mean the same."""
+    """A run that is resumed must mean the same; one that only validates resumes nothing and must spoil none."""
     trainer = config.trainer
+    if trainer.val_only:
+        if saved_steps(Path(trainer.default_local_dir)) and not config.dry_run:
+            key, allowed = "trainer.default_local_dir", "a folder without checkpoints with trainer.val_only=true"
+            yield refuse(config, key, f"{allowed}; this one belongs to a training run", f"{key}=<another folder>")
+        return
     if config.dry_run or (trainer.resume_mode == "resume_path" and not Path(trainer.resume_from_path or "").is_dir()):
         return  # a missing folder is reported by siirl.config.checks
     try:
@@ -125,11 +131,14 @@ def _check_run_folder(config: Config) -> Iterator[str]:
 def _check_policy(config: Config, tasks: list[Task]) -> Iterator[str]:
     """The policy folder must fit the config, and every instruction its longest prompt."""
     ref = config.actor_rollout_ref
+    factory = POLICIES.get(ref.embodied.embodied_type)
+    if factory.untrainable:
+        yield from _check_untrainable(config, factory.untrainable)
     if not (Path(ref.model.path) / "config.json").is_file():
         return  # reported by siirl.config.checks, unless this is a dry run
     instructions = [task.instruction for task in tasks] or [""]
     try:
-        longest = POLICIES.get(ref.embodied.embodied_type).longest_prompt(ref.model, ref.embodied, instructions)
+        longest = factory.longest_prompt(ref.model, ref.embodied, instructions)
     except ValueError as error:
         yield f"{given(config, 'actor_rollout_ref.model.path')}: {error}"
         return
@@ -137,3 +146,13 @@ def _check_policy(config: Config, tasks: list[Task]) -> Iterator[str]:
         key = "data.max_prompt_length"
         allowed = f"at least {longest}, the tokens of the longest instruction's prompt"
         yield refuse(config, key, allowed, f"{key}={longest}")
+
+
+def _check_untrainable(config: Config, reason: str) -> Iterator[str]:
+    """A policy without a distribution over actions can only be validated, greedily."""
+    only, sample = "trainer.val_only", "actor_rollout_ref.rollout.val_kwargs.do_sample"
+    kind = given(config, POLICY_TYPE)
+    if not config.trainer.val_only:
+        yield refuse(config, only, f"true with {kind}: {reason}", f"{only}=true to evaluate it")
+    if get_value(config, sample):
+        yield refuse(config, sample, f"false with {kind}, which has nothing to draw from", f"{sample}=false")

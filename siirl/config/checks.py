@@ -196,6 +196,9 @@ def check_schedule(config: Config) -> Iterator[str]:
     if len(set(trainer.logger)) < len(trainer.logger):
         unique = list(dict.fromkeys(trainer.logger))
         yield refuse(config, "trainer.logger", "each tracker once", f"trainer.logger={show(unique)}")
+    if trainer.val_only and trainer.resume_mode == "resume_path":
+        key, fix = "trainer.resume_mode", "export the checkpoint's policy (docs/checkpoints.md) and name that folder"
+        yield refuse(config, key, "auto or disable with trainer.val_only=true, which resumes nothing", fix)
     key, mode = "trainer.resume_from_path", given(config, "trainer.resume_mode")
     if trainer.resume_mode != "resume_path":
         if trainer.resume_from_path is not None:

@@ -99,12 +99,13 @@ def _policy_rows(config: Config, shapes: Shapes) -> list[Row]:
     batch = ref.actor.ppo_micro_batch_size_per_gpu
     active = activations(shapes, tokens * batch, ref.model.enable_gradient_checkpointing)
     shard = f"1/{ranks} of " if ranks > 1 else ""
-    rows = [
-        Row("slot", f"{shard}policy weights, float32", FP32 * size / ranks),
-        Row("slot", f"{shard}gradients, float32", FP32 * size / ranks),
-        Row("slot", f"{shard}AdamW's two moments, float32", 2 * FP32 * size / ranks),
-        Row("slot", f"activations of {batch} chunks", active * (1 if ref.model.dtype == "bf16" else 2) / GIB),
-    ]
+    rows = [Row("slot", f"{shard}policy weights, float32", FP32 * size / ranks)]
+    if not trainer.val_only:
+        rows += [
+            Row("slot", f"{shard}gradients, float32", FP32 * size / ranks),
+            Row("slot", f"{shard}AdamW's two moments, float32", 2 * FP32 * size / ranks),
+            Row("slot", f"activations of {batch} chunks", active * (1 if ref.model.dtype == "bf16" else 2) / GIB),
+        ]
     if ranks > 1:
         rows.append(Row("slot", "whole weights for acting, float32", FP32 * size))
     if ref.model.dtype == "bf16":

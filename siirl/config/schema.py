@@ -181,7 +181,7 @@ class EnvConfig:
 class EmbodiedConfig:
     """What is special to robots: actions, cameras, video embedding, simulator."""
 
-    embodied_type: str = key("openvla-oft", "Policy class: openvla-oft (chunks of actions, decoded in parallel) or openvla (one action, decoded token by token).")
+    embodied_type: str = key("openvla-oft", "Policy class: openvla-oft (chunks of actions, decoded in parallel), openvla-oft-l1 (the same with a regression head; only with trainer.val_only) or openvla (one action, decoded token by token).")
     action_token_len: int = key(7, "Dimensions of an action.", minimum=1)
     action_chunks_len: int = key(8, "Actions predicted, and executed, per policy forward; 1 with openvla.", minimum=1)
     video_encoder: str = key("auto", "Video encoder: vjepa2, pixels (needs no weights), or auto (vjepa2 when a path is given, else pixels).")
@@ -229,6 +229,7 @@ class TrainerConfig:
     save_freq: int = key(5, "Steps between checkpoints, and one at the end; −1: never.", minimum=-1)
     test_freq: int = key(5, "Steps between validations, and one at the end; −1: never.", minimum=-1)
     val_before_train: bool = key(True, "Validate before the first step.")
+    val_only: bool = key(False, "Validate once and end: no update, no checkpoint. For policies that cannot be trained, too.")
     max_actor_ckpt_to_keep: int = key(5, "Checkpoints kept; older ones are removed.", minimum=1)
     logger: list[str] = key(["console", "tensorboard"], "Where metrics go besides metrics.jsonl.", choices=("console", "tensorboard"))
     project_name: str = key("siirl_embodied", "Project name for the trackers.")

@@ -24,9 +24,9 @@ class Outcome:
 
 
 def train(config: Config, session: Session, executor: Executor) -> Outcome:
-    """Train until ``session.total_steps``, from the step that the session resumed at."""
+    """Train until ``session.total_steps``, from the step that the session resumed at; with ``val_only`` these are 0."""
     first = session.step
-    if config.trainer.val_before_train and first == 0:
+    if config.trainer.val_only or (config.trainer.val_before_train and first == 0):
         with session.stage("validation"):
             session.log(validate(session, executor))
     while session.step < session.total_steps:

@@ -152,7 +152,10 @@ class Session:
 
 
 def total_steps(config: Config, num_prompts: int) -> int:
-    """`trainer.total_training_steps`, else as many as `trainer.total_epochs` gives with a batch of prompts per step."""
+    """`trainer.total_training_steps`, else as many as `trainer.total_epochs` gives with a batch of prompts per step; none with
+    `trainer.val_only`."""
+    if config.trainer.val_only:
+        return 0
     if config.trainer.total_training_steps is not None:
         return config.trainer.total_training_steps
     return max(1, config.trainer.total_epochs * num_prompts // config.data.train_batch_size)

@@ -42,18 +42,24 @@ class NodeWorker:
         section = config.actor_rollout_ref
         where = torch.device(device)
         policy = POLICIES.get(section.embodied.embodied_type).load(section.model, section.embodied, where)
-        self.trainer: Trainer[Any] = Trainer(policy, config, where)
+        self._trainer: Trainer[Any] | None = None if config.trainer.val_only else Trainer(policy, config, where)
         self.rollout_role = Rollout(policy, pool, section.rollout.pipeline_stage_num, config.trainer.deterministic)
         self.embedder = None
-        if with_embedding:
+        if with_embedding and not config.trainer.val_only:
             self.embedder = Embedder(ENCODERS.get(encoder_name(section.embodied)).load(section.embodied, where))
+
+    @property
+    def trainer(self) -> Trainer[Any]:
+        """The actor role."""
+        assert self._trainer is not None, "a run that only validates has no trainer"
+        return self._trainer
 
     def run(
         self, specs: Sequence[EpisodeSpec], do_sample: bool, temperature: float, keep: bool
     ) -> Iterator[EpisodeSummary | Trajectory]:
         """Yields a summary for each finished episode, followed by its trajectory if ``keep``."""
         _use_threads(1)
-        version = self.trainer.version
+        version = self._trainer.version if self._trainer else 0
         for trajectory in self.rollout_role.run(specs, do_sample=do_sample, temperature=temperature, version=version):
             yield trajectory.summary
             if keep:

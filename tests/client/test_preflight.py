@@ -8,7 +8,7 @@ from siirl.client.preflight import preflight
 from siirl.config.keys import set_value
 from siirl.config.load import ConfigError, parse_command_line
 from siirl.config.schema import Config
-from tests.policies.tiny import tiny_openvla_folder, tiny_policy_folder
+from tests.policies.tiny import HEAD_FILE, tiny_openvla_folder, tiny_parts_folder, tiny_policy_folder
 
 REF = "actor_rollout_ref"
 ENV = f"{REF}.embodied.env"
@@ -110,6 +110,32 @@ def test_openvla_decides_on_one_action_at_a_time(config: Config, tmp_path: Path)
     assert "Set it to 1" in line
     embodied.action_chunks_len = 1
     assert preflight(config) == []
+
+
+def test_a_policy_that_regresses_actions_is_validated_but_never_trained(config: Config, tmp_path: Path) -> None:
+    embodied, trainer = config.actor_rollout_ref.embodied, config.trainer
+    config.actor_rollout_ref.model.path, embodied.num_images_in_input = str(tiny_parts_folder(tmp_path)), 2
+    (line,) = preflight(config)
+    assert f"this checkpoint regresses actions: there is {HEAD_FILE}. It has no distribution to train by RL" in line
+    embodied.embodied_type, config.actor_rollout_ref.rollout.val_kwargs.do_sample = "openvla-oft-l1", True
+    only, sample = preflight(config)
+    assert only.startswith("trainer.val_only=false")
+    assert "this checkpoint regresses actions; it has no distribution to train by RL" in only
+    assert sample.startswith(f"{REF}.rollout.val_kwargs.do_sample=true")
+    trainer.val_only, config.actor_rollout_ref.rollout.val_kwargs.do_sample = True, False
+    assert preflight(config) == []
+    embodied.num_images_in_input = 1
+    (line,) = preflight(config)
+    assert "trained with this many camera views: 2. Set it to 2" in line
+
+
+def test_a_validation_does_not_spoil_a_training_run(config: Config, tmp_path: Path) -> None:
+    config.trainer.val_only, config.trainer.default_local_dir = True, str(tmp_path)
+    assert preflight(config) == []
+    (tmp_path / "global_step_1").mkdir()
+    (line,) = preflight(config)
+    assert line.startswith(f"trainer.default_local_dir={tmp_path}")
+    assert "a folder without checkpoints with trainer.val_only=true" in line
 
 
 @pytest.mark.parametrize(("key", "value"), [(f"{ENV}.task_ids", []), (f"{ENV}.num_holdout_trials", 50)])

@@ -89,6 +89,11 @@ IMPOSSIBLE = [
     ({"trainer.logger": ["console", "console"]}, "trainer.logger=[console,console]", "trainer.logger=[console]"),
     ({RESUME: "ckpts"}, f"{RESUME}=ckpts", "trainer.resume_mode=resume_path"),
     ({"trainer.resume_mode": "resume_path"}, f"{RESUME}=null", "global_step_N"),
+    (
+        {"trainer.val_only": True, "trainer.resume_mode": "resume_path", RESUME: "."},
+        "trainer.resume_mode=resume_path",
+        "resumes nothing",
+    ),
     ({"trainer.resume_mode": "resume_path", RESUME: "no/such"}, f"{RESUME}=no/such", "existing"),
     ({f"{REF}.model.path": ""}, f"{REF}.model.path=", "model=start_policy"),
     ({f"{REF}.model.path": "/no/such/folder"}, f"{REF}.model.path=/no/such/folder", "no such folder"),

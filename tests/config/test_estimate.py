@@ -39,6 +39,13 @@ def test_weights_gradients_and_moments_of_every_shard(config: Config) -> None:
     assert sizes["AdamW's two moments, float32"] == 8 * parameters
 
 
+def test_a_run_that_only_validates_has_no_gradients_and_moments(config: Config) -> None:
+    config.trainer.val_only = True
+    sizes = bytes_of(config)
+    assert sizes["policy weights, float32"] == 4 * 69
+    assert not [name for name in sizes if "gradients" in name or "moments" in name or "activations" in name]
+
+
 def test_several_ranks_share_the_weights(config: Config) -> None:
     config.trainer.nnodes, config.trainer.n_gpus_per_node = 2, 4
     sizes = bytes_of(config)

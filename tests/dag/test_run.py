@@ -8,7 +8,7 @@ import pytest
 from siirl.client.main_dag import main
 from siirl.envs.base import EnvObs
 from siirl.envs.libero.simulator import Simulator
-from tests.policies.tiny import tiny_openvla_folder
+from tests.policies.tiny import tiny_l1, tiny_openvla_folder
 from tests.workers.runs import BY_SEED, ENV, EXACT, INLINE, TOY, command_line, log_of, weights_of
 from tests.workers.toy import plan_fault
 
@@ -115,6 +115,21 @@ def test_the_autoregressive_policy_trains_and_validates(toy: Path, tmp_path: Pat
     assert row["actor/optimizer_steps"] == 2
     assert row["actor/grad_norm"] > 0
     assert "val/success_rate" in row
+
+
+def test_a_run_can_only_validate_also_what_cannot_be_trained(
+    toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_l1(num_images=1).save(str(tmp_path / "policy"))
+    settings = {"actor_rollout_ref.embodied.embodied_type": "openvla-oft-l1", f"{ENV}.num_holdout_trials": 2}
+    assert main(command_line(tmp_path / "run", tmp_path / "policy", TOY, EXACT, INLINE, settings)) == 2
+    assert "this checkpoint regresses actions; it has no distribution to train by RL" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists(), "nothing was started"
+    (row,) = train(tmp_path / "run", tmp_path / "policy", settings, {"trainer.val_only": "true"})
+    assert row["step"] == 0
+    assert row["val/dropped"] == 0
+    assert f"validation success {row['val/success_rate']:.1%}" in capsys.readouterr().out
+    assert not list((tmp_path / "run").glob("global_step_*"))
 
 
 def test_an_observation_is_never_changed_by_those_who_see_it(toy: Path, policy: Path, tmp_path: Path) -> None:
