@@ -75,13 +75,14 @@ def closing_lines(config: Config, outcome: Outcome) -> str:
     """What a user wants to know at the end of a run."""
     folder = config.trainer.default_local_dir
     if config.trainer.val_only:
-        assert outcome.success_after is not None, "it has validated"
-        return f"validation success {outcome.success_after:.1%}\nmetrics.jsonl, config.yaml: {folder}"
+        assert outcome.success_before is not None, "it has validated"
+        return f"validation success {outcome.success_before:.1%}\nmetrics.jsonl, config.yaml: {folder}"
     lines = [f"steps {outcome.first_step} → {outcome.last_step}"]
     if outcome.first_step == outcome.last_step:
         lines.append("nothing was left to do: raise trainer.total_training_steps or trainer.total_epochs to go on")
-    if outcome.success_before is not None and outcome.success_after is not None:
-        lines.append(f"validation success {outcome.success_before:.1%} → {outcome.success_after:.1%}")
+    if outcome.success_before is not None:
+        after = "" if outcome.success_after is None else f" → {outcome.success_after:.1%}"
+        lines.append(f"validation success {outcome.success_before:.1%}{after}")
     lines.append(f"checkpoints, metrics.jsonl, config.yaml: {folder}")
     return "\n".join(lines)
 

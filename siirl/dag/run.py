@@ -14,7 +14,7 @@ class Outcome:
 
     Attributes:
         first_step, last_step: the step it started after and the step it ended at.
-        success_before, success_after: validation success of the first and the last validation, or None without any.
+        success_before, success_after: success of the first and of the last validation; None where there was no such one.
     """
 
     first_step: int

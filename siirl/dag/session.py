@@ -97,11 +97,12 @@ class Session:
         return episode_specs(self._validation_prompts, n=n, seed=self.config.trainer.seed, step=None)
 
     def validation_metrics(self, summaries: Sequence[EpisodeSummary]) -> dict[str, float]:
-        """``val/*`` of the episodes, remembering the first and the latest success rate."""
+        """``val/*`` of the episodes, remembering the success rate of the first and of the latest one after it."""
         metrics = validation_metrics(summaries)
-        self.success_after = metrics["val/success_rate"]
         if self.success_before is None:
-            self.success_before = self.success_after
+            self.success_before = metrics["val/success_rate"]
+        else:
+            self.success_after = metrics["val/success_rate"]
         return metrics
 
     def save(self, metrics: dict[str, float]) -> dict[str, float]:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from siirl.client.main_dag import main
+from siirl.client.main_dag import closing_lines, main
+from siirl.config.schema import Config
+from siirl.dag.run import Outcome
 from siirl.training.run_folder import locked
 from tests.workers.runs import ENV, INLINE, TOY, command_line
 from tests.workers.toy import plan_fault
@@ -172,3 +174,14 @@ def test_a_refused_program_exits_with_2(policy: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "did you mean trainer.seed?" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [(0.3, 0.55, "validation success 30.0% → 55.0%"), (0.3, None, "validation success 30.0%"), (None, None, None)],
+)
+def test_the_last_lines_claim_no_change_that_nobody_measured(
+    before: float | None, after: float | None, told: str | None
+) -> None:
+    lines = closing_lines(Config(), Outcome(0, 6, before, after)).splitlines()
+    assert [line for line in lines if "validation" in line] == ([told] if told else [])
