@@ -17,6 +17,7 @@ INSTALL = [
     "omegaconf>=2.3,<2.4",  # follows hydra
     "numpy>=1.26,<3",  # 3 will break binary wheels
     "pyarrow>=17,<27",  # major releases remove deprecated API
+    "av>=15,<19",  # MP4s of demonstrations; its wheels bring FFmpeg with x264; majors remove API. 15.1 and 18.1 are tested
     "pillow>=10,<13",  # resampling constants move in majors
     "scikit-learn>=1.5,<2",  # DBSCAN
     "rich>=13.7,<16",  # live display API

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the start policy that siirl ships: demonstrations of a scripted expert (20 minutes on two cores), supervised fine-tuning
-# from nothing (24 minutes on one), and the calibration error that leaves RL something to find out.
+# Makes a start policy like the one that siirl ships: demonstrations of a scripted expert, supervised fine-tuning from nothing
+# (24 minutes on one core), and the calibration error that leaves RL something to find out.
 # Usage: train.sh [work folder] [policy folder]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -9,9 +9,9 @@ out="${2:-assets/start_policy}"
 mkdir -p "$work"
 
 python -m siirl.client.collect_demos --suite libero_spatial --tasks 0,2 --trials 0-39 --noise 0.2,0.1,0.0 \
-  --out "$work" --workers 2 --image-size 128 --frame-every 3 --no-antialiasing --max-texture-size 512 --seed 0
+  --out "$work" --workers 2 --image-size 128 --no-antialiasing --max-texture-size 512 --seed 0
 
-python -m siirl.client.sft --demos "$work" --out "$out" --steps 2400 --threads 1 --seed 0 \
+python -m siirl.client.sft --demos "$work" --suite libero_spatial --out "$out" --steps 2400 --threads 1 --seed 0 \
   --architecture examples/start_policy/architecture.json --vocabulary examples/start_policy/vocabulary.txt
 
 python examples/start_policy/miscalibrate.py "$out" 0 0 0.015

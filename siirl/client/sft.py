@@ -4,40 +4,53 @@ import argparse
 import json
 import logging
 import sys
-import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from siirl.client.arguments import at_least
-from siirl.data.demos import Demo
+from siirl.data.lerobot import Columns, Demonstrations, read
+from siirl.envs.libero import from_libero_gripper
 from siirl.policies.prismatic.loading import check_config
+from siirl.training.samples import build_samples, dataset_statistics
 from siirl.training.scratch import new_policy
-from siirl.training.sft import SFTConfig, build_samples, dataset_statistics, train
+from siirl.training.sft import SFTConfig, train
+
+GRIPPERS = {"libero": "−1 opens and +1 closes", "open": "1 is open and 0 closed"}
 
 
-def load_demos(folder: Path) -> list[Demo]:
-    """Every ``.npz`` under ``folder``, in the order of the file names.
+def load_demos(root: Path, columns: Columns, gripper: str, architecture: dict[str, Any]) -> Demonstrations:
+    """The dataset in ``root``, with its grippers in the policy's convention (1 is open).
+
+    Args:
+        root: LeRobotDataset v3.0 folder.
+        columns: its features.
+        gripper: a key of `GRIPPERS`.
+        architecture: the policy's config, which says how long actions and states are.
 
     Raises:
-        ValueError: there are none, they are of several suites, or a file is no demonstration.
+        ValueError: as `siirl.data.lerobot.read`, vectors of another length, or grippers of the other convention.
     """
-    demos = [_load_demo(path) for path in sorted(folder.rglob("*.npz"))]
-    if not demos:
-        raise ValueError(f"no .npz demonstrations under {folder}; write some with python -m siirl.client.collect_demos")
-    suites = sorted({d.suite for d in demos})
-    if len(suites) > 1:
-        raise ValueError(f"{folder} holds demonstrations of {', '.join(suites)}; give the folder of one suite")
-    return demos
-
-
-def _load_demo(path: Path) -> Demo:
-    try:
-        return Demo.load(path)
-    except (zipfile.BadZipFile, EOFError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} is no demonstration ({error}); remove it and collect it again") from error
+    data = read(root, columns)
+    wanted = {columns.action: (data.info.action_dim, architecture.get("action_token_len", 7))}
+    if architecture.get("use_proprio"):
+        wanted[columns.state] = (data.info.state_dim, architecture["proprio_dim"])
+    for name, (length, allowed) in wanted.items():
+        if length != allowed:
+            raise ValueError(f"{root}: {name} has {length} dimensions; the policy has {allowed}: name another feature")
+    lowest = min(float(d.actions[:, -1].min()) for d in data.demos)
+    found = "libero" if lowest < 0 else "open"
+    if found != gripper:
+        raise ValueError(
+            f"--gripper {gripper} says that {GRIPPERS[gripper]}, but the lowest gripper action in {root} is {lowest:g}; "
+            f"set --gripper {found} ({GRIPPERS[found]})"
+        )
+    if gripper == "libero":
+        data = replace(data, demos=[replace(d, actions=from_libero_gripper(d.actions)) for d in data.demos])
+    return data
 
 
 def read_architecture(file: Path) -> dict[str, Any]:
@@ -61,20 +74,29 @@ def read_text(file: Path) -> str:
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; the defaults are the recipe of ``examples/start_policy``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument(
-        "--demos", type=Path, required=True, help="folder of demonstrations (.npz), searched recursively"
+    add = parser.add_argument
+    add("--demos", type=Path, required=True, help="LeRobotDataset v3.0 folder")
+    add("--suite", required=True, help="what it demonstrates, e.g. libero_spatial: key of the policy's statistics")
+    add("--architecture", type=Path, required=True, help="the policy's config.json")
+    add("--vocabulary", type=Path, required=True, help="words that the tokenizer knows, one per line")
+    add("--out", type=Path, required=True, help="policy folder to write")
+    add("--camera", default=Columns.camera, help="feature of the frames")
+    add("--state", default=Columns.state, help="feature of the proprioception")
+    add("--action", default=Columns.action, help="feature of the actions")
+    add(
+        "--gripper",
+        choices=sorted(GRIPPERS),
+        default="libero",
+        help="; ".join(f"{k}: {v}" for k, v in GRIPPERS.items()),
     )
-    parser.add_argument("--architecture", type=Path, required=True, help="the policy's config.json")
-    parser.add_argument("--vocabulary", type=Path, required=True, help="words that the tokenizer knows, one per line")
-    parser.add_argument("--out", type=Path, required=True, help="policy folder to write")
-    parser.add_argument("--steps", type=at_least(1), default=SFTConfig.steps, help="optimizer steps")
-    parser.add_argument("--batch-size", type=at_least(1), default=SFTConfig.batch_size, help="samples per step")
-    parser.add_argument("--lr", type=float, default=SFTConfig.lr, help="peak learning rate")
-    parser.add_argument(
-        "--seed", type=at_least(0), default=SFTConfig.seed, help="seeds weights, batches and augmentation"
-    )
-    parser.add_argument("--log-every", type=at_least(1), default=SFTConfig.log_every, help="steps between measurements")
-    parser.add_argument("--threads", type=at_least(1), default=2, help="PyTorch threads")
+    add("--rotated", action="store_true", help="frames are upside down, as LIBERO renders them; turn them by 180°")
+    add("--frame-every", type=at_least(1), default=SFTConfig.frame_every, help="steps between frames to learn from")
+    add("--steps", type=at_least(1), default=SFTConfig.steps, help="optimizer steps")
+    add("--batch-size", type=at_least(1), default=SFTConfig.batch_size, help="samples per step")
+    add("--lr", type=float, default=SFTConfig.lr, help="peak learning rate")
+    add("--seed", type=at_least(0), default=SFTConfig.seed, help="seeds weights, batches and augmentation")
+    add("--log-every", type=at_least(1), default=SFTConfig.log_every, help="steps between measurements")
+    add("--threads", type=at_least(1), default=2, help="PyTorch threads")
     return parser.parse_args(arguments)
 
 
@@ -95,10 +117,13 @@ def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     architecture, words = read_architecture(args.architecture), read_text(args.vocabulary).split()
-    demos = load_demos(args.demos)
-    policy = new_policy(architecture, words, demos[0].suite, dataset_statistics(demos))
-    config = SFTConfig(args.steps, args.batch_size, args.lr, log_every=args.log_every, seed=args.seed)
-    train(policy, build_samples(policy, demos), config)
+    columns = Columns(args.camera, args.state, args.action, args.rotated)
+    data = load_demos(args.demos, columns, args.gripper, architecture)
+    policy = new_policy(architecture, words, args.suite, dataset_statistics(data.demos))
+    config = SFTConfig(
+        args.steps, args.batch_size, args.lr, log_every=args.log_every, seed=args.seed, frame_every=args.frame_every
+    )
+    train(policy, build_samples(policy, data, config.frame_every), config)
     policy.save(str(args.out))
 
 

@@ -3,9 +3,9 @@
 Columns: suite, task_id, trial_id, prompt_id, instruction, split (``train`` or ``validate``), max_steps.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from siirl.config.schema import Config
+from siirl.data.files import write_atomically
 
 SCHEMA = pa.schema(
     [
@@ -114,7 +115,7 @@ def ensure_manifests(config: Config, tasks: Sequence[TaskInfo], max_steps: int) 
     train, validate = build_prompts(config, tasks, max_steps)
     for _, file, table in _files(config, train, validate):
         if not file.exists():
-            _write(file, table)
+            write_atomically(file, partial(pq.write_table, table))
     return train, validate
 
 
@@ -169,19 +170,3 @@ def _values(table: pa.Table, name: str, most: int = 3) -> str:
     if len(values) > most and isinstance(values[0], int):
         return f"{min(values)} to {max(values)} ({len(values)} different)"
     return ", ".join(map(str, values[:most])) + (f", … ({len(values)} different)" if len(values) > most else "")
-
-
-def _write(file: Path, table: pa.Table) -> None:
-    """Write so that the file is either absent or complete, also after a power cut."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with open(temporary, "wb") as stream:
-        pq.write_table(table, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

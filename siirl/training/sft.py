@@ -7,10 +7,9 @@ bins, image shifts and colour jitter, and an exponential moving average of the w
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,26 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from siirl.data.demos import Demo
-from siirl.envs.base import EnvObs
 from siirl.policies.base import PolicyInputs
-from siirl.policies.prismatic.actions import ActionCodec
+from siirl.training.samples import BinPolicy, Samples
 
 logger = logging.getLogger(__name__)
-
-
-class BinPolicy(Protocol):
-    """What fine-tuning needs of a policy that emits each action dimension as one of 256 bins."""
-
-    chunk_len: int
-    codec: ActionCodec
-
-    @property
-    def model(self) -> nn.Module: ...
-
-    def prepare(self, obs: EnvObs) -> PolicyInputs: ...
-
-    def bin_logits(self, inputs: PolicyInputs) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +40,7 @@ class SFTConfig:
         holdout: fraction of the trials (the last ones) that only measure.
         log_every: steps between two measurements on the held-out trials.
         seed: draws batches and augmentation.
+        frame_every: steps of a demonstration between two frames that become samples.
     """
 
     steps: int = 2400
@@ -71,69 +55,7 @@ class SFTConfig:
     holdout: float = 0.05
     log_every: int = 500
     seed: int = 0
-
-
-@dataclass
-class Samples:
-    """N pairs of a prepared observation and the actions that followed it.
-
-    Attributes:
-        inputs: what `BinPolicy.prepare` gave, N rows.
-        labels: bins of the next T actions, int64 [N, T·D].
-        trials: trial of each row, int [N].
-    """
-
-    inputs: PolicyInputs
-    labels: Tensor
-    trials: np.ndarray
-
-    def rows(self, index: Tensor) -> tuple[PolicyInputs, Tensor]:
-        """Inputs and labels at ``index`` int64 [B]."""
-        return {name: value[index] for name, value in self.inputs.items()}, self.labels[index]
-
-
-def dataset_statistics(demos: Sequence[Demo]) -> dict[str, Any]:
-    """One suite's entry of OpenVLA's ``dataset_statistics.json``, over all steps of ``demos``.
-
-    The last action dimension, the gripper, is masked: it is used as it is, in [0, 1].
-    """
-
-    def describe(values: np.ndarray) -> dict[str, Any]:
-        moments = {"mean": values.mean(0), "std": values.std(0), "min": values.min(0), "max": values.max(0)}
-        quantiles = {"q01": np.quantile(values, 0.01, axis=0), "q99": np.quantile(values, 0.99, axis=0)}
-        return {name: value.tolist() for name, value in {**moments, **quantiles}.items()}
-
-    action = describe(np.concatenate([d.actions for d in demos]))
-    action["mask"] = [True] * (len(action["mean"]) - 1) + [False]
-    proprio = describe(np.concatenate([d.states for d in demos]))
-    counts = {"num_transitions": sum(len(d.actions) for d in demos), "num_trajectories": len(demos)}
-    return {"action": action, "proprio": proprio, **counts}
-
-
-def build_samples(policy: BinPolicy, demos: Sequence[Demo]) -> Samples:
-    """One sample per rendered frame. Past a demonstration's end its last action is repeated.
-
-    Images are prepared here, once: their JPEG round trip costs more than their share of a training step.
-    """
-    prepared, labels, trials = [], [], []
-    for demo in demos:
-        steps = demo.frame_steps.astype(int)
-        prepared.append(policy.prepare(EnvObs(demo.images, demo.states[steps], [demo.instruction] * len(steps))))
-        ahead = np.minimum(steps[:, None] + np.arange(policy.chunk_len), len(demo.actions) - 1)
-        labels.append(policy.codec.encode(demo.actions[ahead]).reshape(len(steps), -1))
-        trials += [demo.trial_id] * len(steps)
-    return Samples(join_inputs(prepared), torch.from_numpy(np.concatenate(labels)), np.array(trials))
-
-
-def join_inputs(parts: Sequence[PolicyInputs]) -> PolicyInputs:
-    """Rows of several `prepare` calls in one batch; prompts are padded on the right to the longest."""
-    longest = max(part["input_ids"].shape[1] for part in parts)
-
-    def widen(name: str, value: Tensor) -> Tensor:
-        is_text = name in ("input_ids", "attention_mask")
-        return F.pad(value, (0, longest - value.shape[1])) if is_text else value
-
-    return {name: torch.cat([widen(name, part[name]) for part in parts]) for name in parts[0]}
+    frame_every: int = 3
 
 
 def soft_labels(labels: Tensor, num_bins: int, sigma: float) -> Tensor:

@@ -5,9 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siirl.client.collect_demos import Job, Settings, disturb, main, parse_args, parse_ids, plan_jobs
-from siirl.config.schema import EnvConfig
-from siirl.data.demos import Demo
+from siirl.client import sft
+from siirl.client.arguments import parse_ids
+from siirl.client.collect_demos import main, only_writer, parse_args, plan_jobs
+from siirl.data.lerobot import read
+from siirl.envs.libero.demonstrate import Job, disturb
+from tests.data.lerobot.folders import episode, write
+
+START = Path(__file__).parents[2] / "examples" / "start_policy"
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1))
@@ -45,20 +50,18 @@ def test_no_noise_changes_nothing() -> None:
     np.testing.assert_array_equal(wanted, disturbed)
 
 
-def test_only_what_is_missing_is_collected(tmp_path: Path) -> None:
-    settings = Settings(EnvConfig(env_name="libero_spatial"), frame_every=3, seed=0, out=tmp_path)
-    settings.path(0, 1, 0.1).touch()
-    jobs = plan_jobs(settings, tasks=[0, 2], trials=list(range(25)), noises=[0.1])
+def test_only_what_is_missing_is_collected() -> None:
+    one = {"task_id": 0, "trial_id": 1, "noise": float(np.float32(0.1))}
+    jobs = plan_jobs([one], tasks=[0, 2], trials=list(range(14)), noises=[0.1])
     assert jobs == [
-        Job(0, 0.1, (0, *range(2, 21))),
-        Job(0, 0.1, (21, 22, 23, 24)),
-        Job(2, 0.1, tuple(range(20))),
-        Job(2, 0.1, (20, 21, 22, 23, 24)),
+        Job(0, 0.1, (0, *range(2, 11))),
+        Job(0, 0.1, (11, 12, 13)),
+        Job(2, 0.1, tuple(range(10))),
+        Job(2, 0.1, (10, 11, 12, 13)),
     ]
-    for trial in range(25):
-        settings.path(0, trial, 0.1).touch()
-        settings.path(2, trial, 0.1).touch()
-    assert plan_jobs(settings, tasks=[0, 2], trials=list(range(25)), noises=[0.1]) == []
+    every = [{**one, "task_id": task, "trial_id": trial} for task in (0, 2) for trial in range(14)]
+    assert plan_jobs(every, tasks=[0, 2], trials=list(range(14)), noises=[0.1]) == []
+    assert len(plan_jobs(every, tasks=[0, 2], trials=list(range(14)), noises=[0.2])) == 4
 
 
 def test_unknown_suite_stops_before_collecting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +75,6 @@ def test_unknown_suite_stops_before_collecting(tmp_path: Path, capsys: pytest.Ca
     ("option", "value", "part"),
     [
         ("--workers", "0", "a whole number ≥ 1"),
-        ("--frame-every", "0", "a whole number ≥ 1"),
         ("--image-size", "x", "a whole number ≥ 16"),
         ("--noise", "0.1,-0.2", "numbers ≥ 0"),
         ("--noise", "", "numbers ≥ 0"),
@@ -113,38 +115,56 @@ def test_the_output_must_be_a_folder(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert f"--out {tmp_path}/demos is a file" in capsys.readouterr().err
 
 
-def test_collects_a_real_demonstration(
+def test_folders_that_are_not_ours_stay_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "other", [[episode(0)]])
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["--out", str(tmp_path / "other")]) == 2
+    assert "is not empty and holds no collection of ours" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_only_one_collection_writes_to_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with only_writer(tmp_path / "demos"):
+        assert main(["--out", str(tmp_path / "demos")]) == 2
+    assert "another collection is writing to it" in capsys.readouterr().err
+
+
+def test_demonstrations_are_collected_continued_and_learnt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     out = tmp_path / "demos"
-    command = (
-        "--suite libero_spatial --tasks 0 --trials 45 --noise 0.1 --image-size 32 --frame-every 5 --no-antialiasing"
-    )
-    arguments = [*command.split(), "--max-texture-size", "64", "--out", str(out)]
-    assert main(arguments) == 0
-    (file,) = out.iterdir()
-    assert file.name == "libero_spatial_task0_trial45_noise0.1.npz"
+    shared = "--suite libero_spatial --tasks 0 --noise 0.1 --image-size 32 --no-antialiasing --max-texture-size 64"
+    arguments = [*shared.split(), "--out", str(out)]
+    assert main([*arguments, "--trials", "45"]) == 0
     printed = capsys.readouterr().out
     assert "task 0 noise 0.1 trials 45-45: 1 of 1 solved in 1 episodes | all: 1 saved, 1 of 1 tried" in printed
 
-    demo = Demo.load(file)
-    assert (demo.suite, demo.task_id, demo.trial_id) == ("libero_spatial", 0, 45)
-    assert demo.instruction.startswith("pick up the black bowl")
+    data = read(out)
+    (demo,) = data.demos
     steps = len(demo.actions)
+    assert demo.instruction.startswith("pick up the black bowl")
+    assert demo.trial == 45
     assert 50 < steps < 220
     assert demo.states.shape == (steps, 8)
-    assert demo.actions.shape == (steps, 7)
-    assert (np.diff(demo.frame_steps) == 5).all()
-    assert demo.frame_steps[0] < 5
-    assert demo.frame_steps[-1] >= steps - 5
-    assert demo.images.shape == (len(demo.frame_steps), 32, 32, 3)
-    assert len(np.unique(demo.images)) > 50
-    assert set(demo.actions[:, 6]) == {0.0, 1.0}
-    assert demo.actions[0, 6] == 1, "the gripper starts open"
+    frames = data.frames(demo, range(steps))
+    assert frames.shape == (steps, 32, 32, 3)
+    assert len(np.unique(frames)) > 50
+    assert set(demo.actions[:, 6]) == {-1.0, 1.0}
+    assert demo.actions[0, 6] == -1, "the gripper starts open, in LIBERO's sign"
     assert np.abs(demo.actions[:, :6]).max() <= 1
 
-    made = file.stat().st_mtime_ns
-    assert main(arguments) == 0
-    assert file.stat().st_mtime_ns == made
-    assert [f.name for f in out.iterdir()] == [file.name]
+    made = (out / "meta/info.json").stat().st_mtime_ns
+    (out / ".partial-0-0.1-46.mp4").touch()  # a killed collection leaves such files
+    assert main([*arguments, "--trials", "45"]) == 0
+    assert (out / "meta/info.json").stat().st_mtime_ns == made
+    assert main([*arguments, "--trials", "45", "--seed", "1"]) == 2
+    assert "'seed': 0}; now it is {" in capsys.readouterr().err
+    assert main([*arguments, "--trials", "44,45"]) == 0
+    assert [d.trial for d in read(out).demos] == [45, 44]
+    assert sorted(p.name for p in out.iterdir()) == ["data", "meta", "videos"]
+
+    policy = ["--architecture", str(START / "architecture.json"), "--vocabulary", str(START / "vocabulary.txt")]
+    train = "--suite libero_spatial --steps 1 --batch-size 2 --log-every 1 --threads 1"
+    assert sft.main(["--demos", str(out), *policy, *train.split(), "--out", str(tmp_path / "policy")]) == 0
+    assert (tmp_path / "policy" / "model.safetensors").is_file()

@@ -1,6 +1,9 @@
 """Supervised fine-tuning: labels, augmentation and statistics; a tiny policy overfits; the command writes a policy."""
 
+import errno
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,35 +14,42 @@ from hypothesis import strategies as st
 
 from siirl.client import sft as command
 from siirl.config.schema import EmbodiedConfig, ModelConfig
-from siirl.data.demos import Demo
+from siirl.data.lerobot import Columns, Demonstrations, Episode, read
+from siirl.envs.base import EnvObs
+from siirl.envs.libero import from_libero_gripper, to_libero_gripper
 from siirl.policies.openvla_oft import OpenVLAOFT
+from siirl.training.samples import build_samples, dataset_statistics
 from siirl.training.scratch import new_policy, word_tokenizer
-from siirl.training.sft import (
-    SFTConfig,
-    augment,
-    averaged,
-    build_samples,
-    dataset_statistics,
-    soft_labels,
-    split,
-    train,
-    weights_of,
-)
+from siirl.training.sft import SFTConfig, augment, averaged, soft_labels, split, train, weights_of
+from tests.data.lerobot.folders import Recorded, write
 from tests.policies.tiny import CONFIG, INSTRUCTIONS, WORDS
 
 START = Path(__file__).parents[2] / "examples" / "start_policy"
 STEPS = 24
 
 
-def make_demo(trial: int, instruction: str = INSTRUCTIONS[0], suite: str = "libero_spatial") -> Demo:
-    """A demonstration whose actions can be read off its states and images."""
+def make_demo(trial: int, instruction: str = INSTRUCTIONS[0]) -> Recorded:
+    """A demonstration whose actions can be read off its states and images; grippers as LIBERO's."""
     rng = np.random.default_rng(trial)
     phase = np.linspace(0, 3, STEPS)[:, None] + trial + np.arange(7) / 3
     actions = np.sin(phase).astype(np.float32)
     actions[:, 6] = np.arange(STEPS) < STEPS // 2
     states = np.concatenate([actions, actions[:, :1]], axis=1)
-    images = rng.integers(0, 256, (STEPS // 3, 48, 48, 3), dtype=np.uint8)
-    return Demo(suite, 0, trial, instruction, np.arange(0, STEPS, 3, dtype=np.int32), images, states, actions)
+    images = rng.integers(0, 256, (STEPS, 48, 48, 3), dtype=np.uint8)
+    labels = {"task_id": 0, "trial_id": trial, "noise": 0.0}
+    return Episode(instruction, states, to_libero_gripper(actions), labels), images
+
+
+def load(root: Path) -> Demonstrations:
+    return command.load_demos(root, Columns(), "libero", {"action_token_len": 7, "use_proprio": True, "proprio_dim": 8})
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory: pytest.TempPathFactory) -> Demonstrations:
+    """Two demonstrations with prompts of different lengths."""
+    root = tmp_path_factory.mktemp("demos")
+    write(root, [[make_demo(0), make_demo(1, INSTRUCTIONS[1])]])
+    return load(root)
 
 
 @pytest.fixture(autouse=True)
@@ -47,15 +57,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def tiny(demos: list[Demo]) -> OpenVLAOFT:
+def tiny(demos: Demonstrations) -> OpenVLAOFT:
     torch.manual_seed(0)
-    return new_policy(CONFIG, WORDS, "libero_spatial", dataset_statistics(demos), dtype="fp32")
+    return new_policy(CONFIG, WORDS, "libero_spatial", dataset_statistics(demos.demos), dtype="fp32")
 
 
-def test_statistics_are_the_quantiles_of_all_steps_and_leave_the_gripper_alone() -> None:
-    demos = [make_demo(0), make_demo(1)]
-    statistics = dataset_statistics(demos)
-    actions = np.concatenate([d.actions for d in demos])
+def test_statistics_are_the_quantiles_of_all_steps_and_leave_the_gripper_alone(demos: Demonstrations) -> None:
+    statistics = dataset_statistics(demos.demos)
+    actions = np.concatenate([d.actions for d in demos.demos])
     assert statistics["action"]["q01"] == pytest.approx(np.quantile(actions, 0.01, axis=0).tolist())
     assert statistics["action"]["q99"] == pytest.approx(np.quantile(actions, 0.99, axis=0).tolist())
     assert statistics["action"]["mask"] == [True] * 6 + [False]
@@ -63,20 +72,22 @@ def test_statistics_are_the_quantiles_of_all_steps_and_leave_the_gripper_alone()
     assert (statistics["num_transitions"], statistics["num_trajectories"]) == (2 * STEPS, 2)
 
 
-def test_samples_hold_the_actions_that_follow_each_frame() -> None:
-    demos = [make_demo(0), make_demo(1, INSTRUCTIONS[1])]  # prompts of different lengths
+def test_samples_hold_the_actions_that_follow_each_frame(demos: Demonstrations) -> None:
     policy = tiny(demos)
-    samples = build_samples(policy, demos)
+    samples = build_samples(policy, demos, 3)
+    first, second = demos.demos
     decoded = policy.codec.decode(samples.labels.view(-1, 8, 7).numpy())
-    low, high = (np.asarray(dataset_statistics(demos)["action"][k]) for k in ("q01", "q99"))
+    low, high = (np.asarray(dataset_statistics(demos.demos)["action"][k]) for k in ("q01", "q99"))
     bin_width = np.append((high - low)[:6] / 255, 2 / 255)  # half a bin is lost, and what lies beyond the quantiles
-    wanted = np.clip(demos[0].actions[3:11], np.append(low[:6], 0), np.append(high[:6], 1))
+    wanted = np.clip(first.actions[3:11], np.append(low[:6], 0), np.append(high[:6], 1))
     assert (np.abs(decoded[1] - wanted) <= bin_width).all()
-    last = np.clip(demos[0].actions[-1], low, high)
+    last = np.clip(first.actions[-1], low, high)
     assert (np.abs(decoded[7][4:] - last) <= bin_width).all()  # frame 21 of 24: the last action is repeated
     assert samples.inputs["input_ids"].shape[0] == samples.inputs["images"].shape[0] == len(samples.trials) == 16
     lengths = samples.inputs["attention_mask"].sum(1).tolist()
-    assert lengths == [policy.prompt_length(d.instruction) for d in demos for _ in range(8)]
+    assert lengths == [policy.prompt_length(d.instruction) for d in (first, second) for _ in range(8)]
+    seen = policy.prepare(EnvObs(demos.frames(second, [1, 22]), second.states[[1, 22]], [second.instruction] * 2))
+    assert torch.equal(samples.inputs["images"][[8, 15]], seen["images"])  # the second one starts at another phase
 
 
 @given(label=st.integers(0, 255), sigma=st.floats(0.5, 4))
@@ -127,10 +138,9 @@ def test_average_forgets_its_start_in_a_short_run() -> None:
     assert mean.module.weight.item() > 0.99
 
 
-def test_overfits_and_comes_back_from_disk_unchanged(tmp_path: Path) -> None:
-    demos = [make_demo(0), make_demo(1)]
+def test_overfits_and_comes_back_from_disk_unchanged(demos: Demonstrations, tmp_path: Path) -> None:
     policy = tiny(demos)
-    samples = build_samples(policy, demos)
+    samples = build_samples(policy, demos, 3)
     history = train(policy, samples, SFTConfig(steps=120, batch_size=8, lr=1e-2, warmup_steps=10, log_every=15))
     assert history[0]["heldout_loss"] > 0
     assert history[-1]["step"] == 120
@@ -144,13 +154,10 @@ def test_overfits_and_comes_back_from_disk_unchanged(tmp_path: Path) -> None:
 
 
 def test_command_writes_a_policy_that_reads_every_libero_word(tmp_path: Path) -> None:
-    demos = tmp_path / "demos"
-    demos.mkdir()
-    for trial in range(2):
-        make_demo(trial).save(demos / f"{trial}.npz")
+    write(tmp_path / "demos", [[make_demo(0)], [make_demo(1)]])
     files = ["--architecture", str(START / "architecture.json"), "--vocabulary", str(START / "vocabulary.txt")]
-    run = ["--steps", "2", "--batch-size", "2", "--log-every", "2", "--threads", "1"]
-    assert command.main(["--demos", str(demos), *files, "--out", str(tmp_path / "policy"), *run]) == 0
+    run = ["--suite", "libero_spatial", "--steps", "2", "--batch-size", "2", "--log-every", "2", "--threads", "1"]
+    assert command.main(["--demos", str(tmp_path / "demos"), *files, "--out", str(tmp_path / "policy"), *run]) == 0
     load = ModelConfig(path=str(tmp_path / "policy"), dtype="bf16")
     policy = OpenVLAOFT.load(load, EmbodiedConfig(), torch.device("cpu"))
     assert 2.5e6 < sum(p.numel() for p in policy.model.parameters()) < 3.5e6
@@ -161,20 +168,52 @@ def test_command_writes_a_policy_that_reads_every_libero_word(tmp_path: Path) ->
     assert json.loads((tmp_path / "policy" / "dataset_statistics.json").read_text()).keys() == {"libero_spatial"}
 
 
-def test_command_refuses_an_empty_folder_and_mixed_suites(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no \.npz"):
-        command.load_demos(tmp_path)
-    make_demo(0).save(tmp_path / "a.npz")
-    make_demo(1, suite="libero_object").save(tmp_path / "b.npz")
-    with pytest.raises(ValueError, match="libero_object, libero_spatial"):
-        command.load_demos(tmp_path)
+def test_grippers_become_the_policys(tmp_path: Path) -> None:
+    recorded, _ = make_demo(0)
+    write(tmp_path, [[make_demo(0)]])
+    raw, demo = read(tmp_path).demos[0], load(tmp_path).demos[0]
+    assert set(raw.actions[:, 6]) == {-1, 1}
+    np.testing.assert_array_equal(demo.actions[:, 6], np.arange(STEPS) < STEPS // 2)  # 1 opens
+    np.testing.assert_array_equal(to_libero_gripper(demo.actions), recorded.actions)
+    between = from_libero_gripper(np.array([[0, 0, 0, 0, 0, 0, 0.25]], np.float32))
+    assert between[0, 6] == 0.75
+
+
+def test_grippers_of_the_other_convention_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "libero", [[make_demo(0)]])
+    recorded, frames = make_demo(1)
+    write(tmp_path / "open", [[(replace(recorded, actions=from_libero_gripper(recorded.actions)), frames)]])
+    sizes = {"action_token_len": 7}
+    with pytest.raises(ValueError, match=r"lowest gripper action in .* is -1; set --gripper libero"):
+        command.load_demos(tmp_path / "libero", Columns(), "open", sizes)
+    with pytest.raises(ValueError, match=r"lowest gripper action in .* is 0; set --gripper open"):
+        command.load_demos(tmp_path / "open", Columns(), "libero", sizes)
+    demo = command.load_demos(tmp_path / "open", Columns(), "open", sizes).demos[0]
+    assert set(demo.actions[:, 6]) == {0, 1}
+
+
+@pytest.mark.parametrize("sizes", [{"action_token_len": 6}, {"use_proprio": True, "proprio_dim": 9}])
+def test_vectors_of_other_lengths_than_the_policys_are_refused(sizes: dict[str, int], tmp_path: Path) -> None:
+    write(tmp_path, [[make_demo(0)]])
+    with pytest.raises(ValueError, match=r"has [78] dimensions; the policy has [69]"):
+        command.load_demos(tmp_path, Columns(), "libero", sizes)
+
+
+def test_a_full_disk_is_told(demos: Demonstrations, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("siirl.training.samples.tempfile.TemporaryFile", Full)
+    with pytest.raises(ValueError, match=r"has no room for .* set TMPDIR"):
+        build_samples(tiny(demos), demos, 3)
 
 
 @pytest.mark.parametrize(
     ("option", "content", "part"),
     [
-        ("--demos", None, "no .npz demonstrations under"),
-        ("--demos", "not an archive", "broken.npz is no demonstration"),
+        ("--demos", None, "is no LeRobotDataset"),
+        ("--demos", "no JSON", "info.json is no LeRobotDataset description"),
         ("--architecture", None, "there is no file"),
         ("--architecture", "{", "is no JSON"),
         ("--architecture", "{}", "is not an OpenVLA config, it lacks: text_config"),
@@ -185,11 +224,11 @@ def test_command_refuses_input_that_cannot_work(
     option: str, content: str | None, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = {"--architecture": START / "architecture.json", "--vocabulary": START / "vocabulary.txt"}
-    given |= {"--demos": tmp_path / "demos", "--out": tmp_path / "policy"}
+    given |= {"--demos": tmp_path / "demos", "--out": tmp_path / "policy", "--suite": Path("libero_spatial")}
     given[option] = wrong = tmp_path / "wrong"
     if option == "--demos":
-        wrong.mkdir()
-        wrong = wrong / "broken.npz"
+        (wrong / "meta").mkdir(parents=True)
+        wrong = wrong / "meta" / "info.json"
     if content is not None:
         wrong.write_text(content)
     assert command.main([text for name, path in given.items() for text in (name, str(path))]) == 2

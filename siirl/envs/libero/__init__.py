@@ -24,6 +24,14 @@ def to_libero_gripper(actions: np.ndarray) -> np.ndarray:
     return converted
 
 
+def from_libero_gripper(actions: np.ndarray) -> np.ndarray:
+    """The inverse of `to_libero_gripper`, float32 [..., 7] → [..., 7]; what lies between −1 and +1 is kept as OpenVLA's data
+    pipeline keeps it, 1 − clip(a, 0, 1)."""
+    converted = np.array(actions, dtype=np.float32)
+    converted[..., -1] = 1 - np.clip(converted[..., -1], 0, 1)
+    return converted
+
+
 @ENVS.register("libero")
 class LiberoEnv:
     """One LIBERO simulator, with one slot. It is built at the first `reset` and kept while episodes stay with its task.

@@ -1,0 +1,222 @@
+"""Reads LeRobotDataset v3.0 folders. The files are untrusted: no pickles, and every claim of the metadata is checked."""
+
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, UnidentifiedImageError
+
+from siirl.data.lerobot import video
+from siirl.data.lerobot.layout import DATA_PATH, EPISODES, INFO, TASKS, VIDEO_PATH, Columns, Info, read_info
+
+TRIAL = "trial_id"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One episode of L steps, without its frames.
+
+    Attributes:
+        index: its number in the dataset.
+        instruction: the language goal.
+        trial: the initial state it started from, where the dataset says so (a feature ``trial_id``); otherwise ``index``.
+        states: proprioception, float32 [L, D].
+        actions: float32 [L, A], un-normalised.
+        file: where the frames are, and there
+        row, start: the number of the first row (images) and the time of the first frame, in seconds (videos).
+    """
+
+    index: int
+    instruction: str
+    trial: int
+    states: np.ndarray
+    actions: np.ndarray
+    file: Path
+    row: int
+    start: float
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """A dataset: states and actions in memory, frames on disk until they are asked for."""
+
+    root: Path
+    columns: Columns
+    info: Info
+    demos: list[Demo]
+
+    def frames(self, demo: Demo, steps: Sequence[int]) -> np.ndarray:
+        """The frames of ``demo`` at ``steps`` (ascending), uint8 [F, H, W, 3].
+
+        Raises:
+            ValueError: frames are missing, damaged or of another size; names the file.
+        """
+        if self.info.is_video:
+            times = [demo.start + step / self.info.fps for step in steps]
+            frames = video.read_frames(demo.file, times, self.info.fps, self.info.image_size)
+        else:
+            frames = self._images(demo, steps)
+        return np.ascontiguousarray(frames[:, ::-1, ::-1]) if self.columns.rotated else frames
+
+    def _images(self, demo: Demo, steps: Sequence[int]) -> np.ndarray:
+        """As `frames`, of images inside a data file; only the row groups that hold the episode are read."""
+        frames, begin = [], 0
+        try:
+            with pq.ParquetFile(demo.file) as parquet:
+                for group in range(parquet.num_row_groups):
+                    end = begin + parquet.metadata.row_group(group).num_rows
+                    rows = [demo.row + s - begin for s in steps if begin <= demo.row + s < end]
+                    if rows:
+                        cells = parquet.read_row_group(group, columns=[self.columns.camera])[self.columns.camera]
+                        frames += [_decode(demo.file, cells[row].as_py(), self.info.image_size) for row in rows]
+                    begin = end
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{demo.file} cannot be read ({error}); get it again") from error
+        return np.stack(frames)
+
+
+def _decode(file: Path, cell: Any, size: tuple[int, int]) -> np.ndarray:
+    """One image, uint8 [H, W, 3], from its cell ``{bytes, path}``; ``path`` is never followed."""
+    content = cell.get("bytes") if isinstance(cell, dict) else None
+    if not content:
+        raise ValueError(f"{file} holds an image without its bytes; write the dataset with the images inside")
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
+            if (image.height, image.width) != size:
+                raise ValueError(
+                    f"{file} holds an image of {image.height}×{image.width}; {INFO} says {size[0]}×{size[1]}"
+                )
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:  # Pillow's errors of damaged files
+        raise ValueError(f"{file} holds a damaged image ({error}); get it again") from error
+
+
+def read(root: Path, columns: Columns | None = None) -> Demonstrations:
+    """Open the dataset in ``root``; reads all states and actions, and no frame yet.
+
+    Raises:
+        ValueError: it is of another version, lacks a feature or a file, or contradicts itself; names file and fix.
+    """
+    columns = columns or Columns()
+    info = read_info(root, columns)
+    tasks = _read_tasks(root / TASKS)
+    episodes = _read_episodes(root, info, columns)
+    by_file: dict[Path, list[dict[str, Any]]] = defaultdict(list)
+    for episode in episodes:
+        place = {"chunk_index": episode["data/chunk_index"], "file_index": episode["data/file_index"]}
+        by_file[root / DATA_PATH.format(**place)].append(episode)
+    demos = [d for file, members in by_file.items() for d in _read_data(file, members, info, columns, tasks)]
+    demos.sort(key=lambda d: d.index)
+    if (rows := sum(len(d.actions) for d in demos)) != info.frames:
+        raise ValueError(f"{root / INFO} counts {info.frames} frames, but the episodes have {rows} rows; get it again")
+    return Demonstrations(
+        root, columns, info, _with_videos(root, demos, episodes, info, columns) if info.is_video else demos
+    )
+
+
+def read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
+    """A Parquet file. Raises ValueError when it is missing, damaged, or lacks one of ``columns``."""
+    if not file.is_file():
+        raise ValueError(f"{file} is missing; download or write the dataset again")
+    try:
+        with pq.ParquetFile(file) as parquet:
+            missing = sorted(set(columns or ()) - set(parquet.schema_arrow.names))
+            if missing:
+                raise ValueError(f"{file} has no column {', '.join(missing)}; get it again")
+            return parquet.read(columns)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{file} cannot be read ({error}); get it again") from error
+
+
+def _read_tasks(file: Path) -> dict[int, str]:
+    """Instruction of each task_index. The instruction is pandas' index, which older versions of LeRobot leave unnamed."""
+    table = read_table(file)
+    name = next((n for n in ("task", "__index_level_0__") if n in table.column_names), None)
+    if name is None or "task_index" not in table.column_names:
+        raise ValueError(f"{file} has no columns task and task_index; get it again")
+    return dict(zip(table["task_index"].to_pylist(), table[name].to_pylist(), strict=True))
+
+
+def _read_episodes(root: Path, info: Info, columns: Columns) -> list[dict[str, Any]]:
+    """The rows of ``meta/episodes``, in order."""
+    names = ["episode_index", "length", "data/chunk_index", "data/file_index"]
+    if info.is_video:
+        names += [f"videos/{columns.camera}/{n}" for n in ("chunk_index", "file_index", "from_timestamp")]
+    files = sorted((root / EPISODES).glob("chunk-*/file-*.parquet"))
+    if not files:
+        raise ValueError(f"{root / EPISODES} holds no chunk-000/file-000.parquet; get the dataset again")
+    rows = sorted((r for f in files for r in read_table(f, names).to_pylist()), key=lambda r: r["episode_index"])
+    if [r["episode_index"] for r in rows] != list(range(info.episodes)):
+        raise ValueError(
+            f"{root / INFO} counts {info.episodes} episodes, but {EPISODES} has {len(rows)} (or other numbers than 0, 1, …): "
+            "it is being written, or was interrupted: finish writing or downloading it"
+        )
+    if bad := next((r for r in rows if any(v is None for v in r.values()) or r["length"] < 1), None):
+        raise ValueError(f"{root / EPISODES}: episode {bad['episode_index']} is incomplete ({bad}); get it again")
+    return rows
+
+
+def _read_data(
+    file: Path, episodes: list[dict[str, Any]], info: Info, columns: Columns, tasks: dict[int, str]
+) -> list[Demo]:
+    """The episodes whose rows are in ``file``."""
+    names = ["episode_index", "frame_index", "task_index", columns.state, columns.action]
+    has_trial = TRIAL in info.features
+    table = read_table(file, [*names, TRIAL] if has_trial else names)
+    members = table["episode_index"].to_numpy()
+    states = _vectors(file, table, columns.state, info.state_dim)
+    actions = _vectors(file, table, columns.action, info.action_dim)
+    demos = []
+    for episode in episodes:
+        number, length = episode["episode_index"], episode["length"]
+        rows = np.flatnonzero(members == number)
+        steps = table["frame_index"].to_numpy()[rows]
+        if len(rows) != length or (steps != np.arange(length)).any() or rows[-1] - rows[0] != length - 1:
+            raise ValueError(f"{file} has {len(rows)} rows of episode {number}, not {length} in order; get it again")
+        first = int(rows[0])
+        instruction = tasks.get(task := table["task_index"][first].as_py())
+        if instruction is None:
+            raise ValueError(f"{file}: episode {number} has task {task}, which {TASKS} does not hold; get it again")
+        trial = int(table[TRIAL][first].as_py()) if has_trial else number
+        part = slice(first, first + length)
+        demos.append(Demo(number, instruction, trial, states[part], actions[part], file, first, 0.0))
+    return demos
+
+
+def _vectors(file: Path, table: pa.Table, name: str, length: int) -> np.ndarray:
+    """A column of vectors, float32 [rows, length]."""
+    column = table[name].combine_chunks()
+    is_list = (
+        pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type) or pa.types.is_large_list(column.type)
+    )
+    values = column.flatten() if is_list else column
+    if not pa.types.is_floating(values.type) or values.null_count or len(values) != len(table) * length:
+        raise ValueError(f"{file}: {name} is not {length} numbers in each row, as {INFO} says; get it again")
+    numbers = values.to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, length)
+    if not np.isfinite(numbers).all():
+        row = int(np.flatnonzero(~np.isfinite(numbers).all(1))[0])
+        raise ValueError(f"{file}: {name} is not finite in row {row}; remove that episode")
+    return numbers
+
+
+def _with_videos(
+    root: Path, demos: list[Demo], episodes: list[dict[str, Any]], info: Info, columns: Columns
+) -> list[Demo]:
+    """``demos`` with the files and times of their frames; the files' headers are checked."""
+    prefix = f"videos/{columns.camera}"
+    placed: list[Demo] = []
+    lengths: dict[Path, int] = defaultdict(int)
+    for demo, episode in zip(demos, episodes, strict=True):
+        place = {"chunk_index": episode[f"{prefix}/chunk_index"], "file_index": episode[f"{prefix}/file_index"]}
+        file = root / VIDEO_PATH.format(video_key=columns.camera, **place)
+        lengths[file] += len(demo.actions)
+        placed.append(replace(demo, file=file, start=float(episode[f"{prefix}/from_timestamp"])))
+    for file, length in lengths.items():
+        video.check(file, info.image_size, length)
+    return placed
