@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -133,9 +134,11 @@ def test_the_command_to_train_on_runs(
     assert state["config"]["actor_rollout_ref"]["model"]["path"] == "my policy"
 
 
-def test_the_example_in_the_documentation_acts(out: Path) -> None:
+@pytest.mark.parametrize("folder", ["models/synthetic", "OUT_DIR"])
+def test_the_examples_in_the_documentation_act(out: Path, folder: str) -> None:
     page = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text()
-    example = page.partition("```python\n")[2].partition("```")[0].replace("OUT_DIR", str(out))
+    (example,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if f'"{folder}"' in block)
+    example = example.replace(folder, str(out))
     seen = {"main_images": np.zeros((1, 256, 256, 3), np.uint8), "states": np.zeros((1, 8), np.float32)}
     exec(compile(example, "docs/checkpoints.md", "exec"), seen)  # noqa: S102  (our own page)
     assert seen["chunk"].actions.shape == (1, 8, 7)
