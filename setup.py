@@ -31,6 +31,8 @@ LIBERO = [
     "robosuite==1.4.0",  # LIBERO's controllers and observables are those of 1.4.0
 ]
 
+LORA = ["peft>=0.18,<0.22"]  # its layers' parameters are addressed by name; 0.18, 0.19 and 0.21 are tested
+
 MANISKILL = ["mani_skill==3.0.1"]  # its tasks and controllers change between releases
 
 WANDB = ["wandb>=0.19,<1"]  # 1.0 may move the API
@@ -57,5 +59,5 @@ setup(
     include_package_data=False,
     package_data={"siirl.configs": ["**/*.yaml"], "siirl.assets": ["**/*"]},
     install_requires=INSTALL,
-    extras_require={"libero": LIBERO, "maniskill": MANISKILL, "wandb": WANDB, "dev": DEV},
+    extras_require={"libero": LIBERO, "lora": LORA, "maniskill": MANISKILL, "wandb": WANDB, "dev": DEV},
 )

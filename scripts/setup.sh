@@ -1,5 +1,5 @@
 # Sourced by quickstart.sh and test.sh: makes .venv on a bare Debian 12 (or any Linux with Python 3.11 to 3.13 and EGL).
-# usage: siirl_setup EXTRAS   e.g. siirl_setup libero,dev
+# usage: siirl_setup EXTRAS   e.g. siirl_setup libero,lora,dev
 
 siirl_find_python() {
     local candidate

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from siirl.client.arguments import at_least
 from siirl.training.checkpoint import Found, newest, open_verified, saved_steps, verify
-from siirl.training.export import export
+from siirl.training.export import export, export_adapters
 from siirl.training.run_folder import config_of, weights_digest
 
 
@@ -24,11 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = config_of(found.state)
         start = args.policy or Path(config.actor_rollout_ref.model.path)
         check_start(start, found)
-        weights = export(found.path, start, args.out_dir, config)
+        write = export_adapters if args.adapters else export
+        weights = write(found.path, start, args.out_dir, config)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    print(closing_lines(args.run_dir, args.out_dir, found, weights))
+    print(closing_lines(args, found, start, weights))
     return 0
 
 
@@ -40,6 +41,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--step", type=at_least(1), help="the checkpoint's step (default: the newest that verifies)")
     parser.add_argument(
         "--policy", type=Path, help="where the policy that the run started from is now, if it was moved since"
+    )
+    parser.add_argument(
+        "--adapters",
+        action="store_true",
+        help="write the LoRA adapters alone, in peft's layout (default: merged into the policy's weights)",
     )
     return parser.parse_args(arguments)
 
@@ -96,20 +102,22 @@ def check_start(start: Path, found: Found) -> None:
         )
 
 
-def closing_lines(run: Path, out: Path, found: Found, weights: Sequence[Path]) -> str:
+def closing_lines(args: argparse.Namespace, found: Found, start: Path, weights: Sequence[Path]) -> str:
     """What was written, and what to do with it."""
+    run, out = args.run_dir, args.out_dir
     names = sorted(file.name for file in out.iterdir() if file not in weights)
     shards = weights[0].name if len(weights) == 1 else f"{weights[0].name} … {weights[-1].name}"
     train_on = [
         *("python", "-m", "siirl.client.main_dag", "--config-dir", str(run), "--config-name", "config"),
         *(f"actor_rollout_ref.model.path={out}", "trainer.default_local_dir=runs/next", "trainer.resume_mode=auto"),
     ]
+    what = "the adapters" if args.adapters else "the policy"
     return "\n".join(
         (
-            f"{out}: the policy after step {found.step} of {run}",
+            f"{out}: {what} after step {found.step} of {run}",
             f"  weights    {shards} ({sum(file.stat().st_size for file in weights) / 1e6:,.1f} MB)",
             f"  with       {', '.join(names)}",
-            f"  train on   {shlex.join(train_on)}",
+            f"  belong to  {start}" if args.adapters else f"  train on   {shlex.join(train_on)}",
             f"  publish    {shlex.join(['hf', 'upload', 'YOUR_NAME/YOUR_MODEL', str(out)])}",
         )
     )

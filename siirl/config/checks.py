@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from siirl.config.keys import get_value
+from siirl.config.lora import check_lora
 from siirl.config.problems import problem, show
 from siirl.config.schema import Config
 
@@ -287,6 +288,7 @@ CHECKS = (
     check_placement,
     check_schedule,
     check_policy_folder,
+    check_lora,
     check_video_encoder,
     check_outputs,
 )

@@ -9,6 +9,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from siirl.config.lora import adapter_parameters
 from siirl.config.schema import Config, EmbodiedConfig, EnvConfig
 from siirl.rewards.base import REWARDS
 
@@ -94,16 +95,18 @@ def _policy_rows(config: Config, shapes: Shapes) -> list[Row]:
     ref, trainer = config.actor_rollout_ref, config.trainer
     ranks = trainer.nnodes * max(1, trainer.n_gpus_per_node)
     size = sum(math.prod(shape) for shape in shapes.values()) / GIB
+    adapters = adapter_parameters(shapes, ref.model) / GIB
+    trained = adapters or size
     tokens = ref.embodied.num_images_in_input * TOKENS_PER_VIEW + PROMPT_TOKENS
     tokens += ref.embodied.action_chunks_len * ref.embodied.action_token_len
     batch = ref.actor.ppo_micro_batch_size_per_gpu
     active = activations(shapes, tokens * batch, ref.model.enable_gradient_checkpointing)
     shard = f"1/{ranks} of " if ranks > 1 else ""
-    rows = [Row("slot", f"{shard}policy weights, float32", FP32 * size / ranks)]
+    rows = [Row("slot", f"{shard}policy weights, float32", FP32 * (size + adapters) / ranks)]
     if not trainer.val_only:
         rows += [
-            Row("slot", f"{shard}gradients, float32", FP32 * size / ranks),
-            Row("slot", f"{shard}AdamW's two moments, float32", 2 * FP32 * size / ranks),
+            Row("slot", f"{shard}gradients, float32", FP32 * trained / ranks),
+            Row("slot", f"{shard}AdamW's two moments, float32", 2 * FP32 * trained / ranks),
             Row("slot", f"activations of {batch} chunks", active * (1 if ref.model.dtype == "bf16" else 2) / GIB),
         ]
     if ranks > 1:

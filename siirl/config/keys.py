@@ -141,7 +141,7 @@ def unknown_key(name: str, value: Any) -> str:
 def convert(key: Key, given: Any) -> Any:
     """``given`` (from YAML or the command line) as the type of ``key``.
 
-    Whole numbers serve as numbers and as text, and text such as ``"1e-5"`` serves as a number.
+    Whole numbers serve as numbers and as text, text such as ``"1e-5"`` serves as a number, and a lone text as a list of one.
 
     Raises:
         ConfigError: wrong type, or outside the key's limits.
@@ -151,6 +151,8 @@ def convert(key: Key, given: Any) -> Any:
     try:
         if not key.is_list:
             return _scalar(key, given)
+        if isinstance(given, str) and key.item is str:
+            given = [given]
         if isinstance(given, list):
             return [_scalar(key, item) for item in given]
     except TypeError:

@@ -88,6 +88,9 @@ class ModelConfig:
 
     path: str = key("", "Policy folder in Hugging Face layout (config.json, safetensors, tokenizer, dataset_statistics.json).")
     enable_gradient_checkpointing: bool = key(False, "Recompute activations in the backward pass: less memory, more time.")
+    lora_rank: int = key(0, "Rank of LoRA adapters: only they are trained, the policy's own weights stay as they are; 0: no adapters, all weights are trained.", minimum=0)
+    lora_alpha: int = key(16, "LoRA's scale: an adapter's output is multiplied by lora_alpha / lora_rank.", minimum=1)
+    target_modules: list[str] = key(["all-linear"], "Layers with a LoRA adapter: all-linear (every linear layer but the output head), or the ends of names of linear layers, e.g. [q_proj,v_proj].")
     dtype: str = key("bf16", "Computation type of rollout and update; weights and optimizer stay float32.", choices=("fp32", "bf16"))
 
 

@@ -73,7 +73,8 @@ class Policy(Protocol):
 
     @property
     def model(self) -> torch.nn.Module:
-        """What is trained, synchronised and checkpointed; its parameters are float32."""
+        """What is trained, synchronised and checkpointed; its parameters are float32. Those that need no gradient are not
+        trained, and are in no checkpoint: they are those of the folder that it was loaded from."""
         ...
 
     def prepare(self, obs: EnvObs) -> PolicyInputs:
@@ -115,7 +116,8 @@ class PolicyFactory(Protocol):
     @staticmethod
     def load(model: ModelConfig, embodied: EmbodiedConfig, device: torch.device) -> Policy:
         """Raises ValueError naming what is wrong with the folder: no config, missing, surplus or mis-shaped parameters,
-        unknown un-normalisation key, chunk or action sizes that contradict the checkpoint."""
+        unknown un-normalisation key, chunk or action sizes that contradict the checkpoint. With ``model.lora_rank`` > 0
+        only adapters need a gradient (`siirl.policies.lora`); a policy that cannot take any raises ValueError."""
         ...
 
     @staticmethod

@@ -31,7 +31,8 @@ class Trainer(Generic[E]):
     """One rank of the update. Every rank is called with the same arguments and trains on its share of the episodes.
 
     Args:
-        policy: the policy to train, float32; its model is sharded in place when there are several ranks.
+        policy: the policy to train, float32; its model is sharded in place when there are several ranks. Parameters that
+            need no gradient (those under LoRA adapters) stay as they are and are in no checkpoint.
         config: the whole configuration.
         device: where this rank computes.
         rank, world_size: this rank and their number; with several, `init_ranks` was called before.
@@ -231,8 +232,10 @@ class Trainer(Generic[E]):
         return numbers
 
     def _state(self) -> dict[str, Tensor]:
-        """Everything a checkpoint holds, as tensors that `load_tensors` can fill in place."""
-        state = {f"{MODEL}{name}": tensor for name, tensor in self.policy.model.state_dict().items()}
+        """Everything a checkpoint holds, as tensors that `load_tensors` can fill in place: what is trained, and the counters."""
+        frozen = {name for name, parameter in self.policy.model.named_parameters() if not parameter.requires_grad}
+        tensors = self.policy.model.state_dict().items()
+        state = {f"{MODEL}{name}": tensor for name, tensor in tensors if name not in frozen}
         names = {parameter: name for name, parameter in self.policy.model.named_parameters()}
         for parameter in self.parameters:
             moments = self.optimizer.state[parameter]

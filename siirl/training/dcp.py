@@ -20,7 +20,8 @@ from torch.futures import Future
 from siirl.training.checkpoint import DISK_ERRORS, CheckpointFailed
 
 MODEL = "model."
-"""A trainer's checkpoint holds the policy's parameters under this prefix and their published names."""
+"""A trainer's checkpoint holds the policy's trained parameters under this prefix and their published names (adapters under
+those that peft gives them)."""
 
 _METADATA = "torch.distributed.checkpoint.metadata"
 INDEX_TYPES = {
@@ -70,7 +71,7 @@ def load_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
         shown = "; ".join(f"{n}: saved {saved.get(n, 'nothing')}, needed {wanted.get(n, 'nothing')}" for n in names[:8])
         raise ValueError(
             f"the checkpoint {folder} is of another model: {len(names)} tensors differ ({shown}); "
-            "set actor_rollout_ref.model.path to the policy that the checkpoint was trained from"
+            "set actor_rollout_ref.model.path, and the LoRA keys beside it, to what the checkpoint was trained with"
         )
     with _quiet():
         dcp.load(dict(tensors), storage_reader=_Reader(folder), no_dist=not dist.is_initialized())

@@ -11,11 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from siirl.config.lora import RANK
 from siirl.config.schema import Config, ModelConfig
 from siirl.policies.base import POLICIES
+from siirl.policies.lora import factor_names, lora_config
 from siirl.policies.prismatic.loading import read_json
 from siirl.policies.prismatic.parts import complete, find_parts
-from siirl.training.dcp import MODEL, read_tensors, saved_tensors
+from siirl.training.parameters import Parameters, adapted_layers, merged_parameters, saved_parameters
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +31,13 @@ INDEX = ".index.json"
 def export(checkpoint: Path, start: Path, folder: Path, config: Config) -> list[Path]:
     """Write the policy of a verified checkpoint into ``folder``, which is empty or absent, and check that it loads.
 
-    On the way memory holds one file of weights, not the model. What a failed export has written is removed again.
+    Adapters are merged into the start policy's weights. On the way memory holds one file of weights, not the model. What a
+    failed export has written is removed again.
 
     Args:
         checkpoint: ``global_step_N``.
-        start: the policy folder that the run started from; it has the files besides the weights.
+        start: the policy folder that the run started from; it has the files besides the weights, and the weights that
+            adapters were trained on.
         config: the run's config; it names the policy's class.
 
     Returns:
@@ -42,40 +46,74 @@ def export(checkpoint: Path, start: Path, folder: Path, config: Config) -> list[
     Raises:
         ValueError: the disk is full, or the policy's class does not accept the folder.
     """
-    embodied = config.actor_rollout_ref.embodied
+    embodied, model = config.actor_rollout_ref.embodied, config.actor_rollout_ref.model
     with _all_or_nothing(folder):
-        weights = write_weights(checkpoint, folder)
+        with_adapters = model.lora_rank > 0
+        trained = merged_parameters(checkpoint, start, model) if with_adapters else saved_parameters(checkpoint)
+        weights = write_weights(trained, folder)
         copy_other_files(start, folder)
         POLICIES.get(embodied.embodied_type).longest_prompt(ModelConfig(path=str(folder)), embodied, [""])
     return weights
 
 
-def write_weights(checkpoint: Path, folder: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
-    """Write a checkpoint's parameters as safetensors, bit for bit and under their published names.
+def export_adapters(checkpoint: Path, start: Path, folder: Path, config: Config) -> list[Path]:
+    """Write the LoRA adapters of a verified checkpoint alone into ``folder``, which is empty or absent, in peft's layout.
+
+    Args:
+        checkpoint: ``global_step_N``.
+        start: the policy folder that the run started from, which the adapters belong to.
+        config: the run's config.
+
+    Returns:
+        The file of weights.
+
+    Raises:
+        ValueError: the run has no adapters, peft is missing, or the disk is full.
+    """
+    model = config.actor_rollout_ref.model
+    if model.lora_rank == 0:
+        raise ValueError(
+            f"the run of {checkpoint} has no adapters ({RANK}=0); export the whole policy, without --adapters"
+        )
+    saved = saved_parameters(checkpoint)
+    layers = adapted_layers(saved)
+    adapters = lora_config(model, layers)
+    adapters.base_model_name_or_path, adapters.inference_mode = str(start), True
+    adapters.target_modules = layers  # peft made a set of them, which would be written in another order every time
+    file = folder / "adapter_model.safetensors"
+    names = {name: f"base_model.model.{layer}.{end}.weight" for layer in layers for name, end in _factors(layer)}
+    with _all_or_nothing(folder):
+        log.info("writing %s", file)
+        values = saved.read(names)
+        save_file({names[name]: value for name, value in values.items()}, file, metadata={"format": "pt"})
+        adapters.save_pretrained(str(folder))
+    return [file]
+
+
+def _factors(layer: str) -> Iterator[tuple[str, str]]:
+    """Names of A and B in the checkpoint, and what peft calls them in a file."""
+    return zip(factor_names(layer), ("lora_A", "lora_B"), strict=True)
+
+
+def write_weights(trained: Parameters, folder: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
+    """Write parameters as safetensors, bit for bit and under their published names.
 
     Args:
         shard_bytes: more than this go into several files with an index; a tensor is never split.
     """
-    saved = {n.removeprefix(MODEL): tensor for n, tensor in saved_tensors(checkpoint).items() if n.startswith(MODEL)}
-    shards = split(saved, shard_bytes)
+    shards = split(trained.tensors, shard_bytes)
     files = [folder / f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
     if len(shards) == 1:
         files = [folder / "model.safetensors"]
     for file, shard in zip(files, shards, strict=True):
         log.info("writing %s", file)
-        _write_file(checkpoint, {name: saved[name] for name in shard}, file)
+        save_file(trained.read(shard), file, metadata={"format": "pt"})  # let go before the next file's are read
     if len(shards) > 1:
         weight_map = {name: file.name for file, shard in zip(files, shards, strict=True) for name in shard}
-        size = sum(tensor.nbytes for tensor in saved.values())
+        size = sum(tensor.nbytes for tensor in trained.tensors.values())
         index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
         (folder / f"model.safetensors{INDEX}").write_text(json.dumps(index, indent=2))
     return files
-
-
-def _write_file(checkpoint: Path, shard: dict[str, Tensor], file: Path) -> None:
-    """One file of weights; a function of its own, so that its values are let go before the next file's are read."""
-    values = read_tensors(checkpoint, {MODEL + name: tensor for name, tensor in shard.items()})
-    save_file({name: values[MODEL + name] for name in shard}, file, metadata={"format": "pt"})
 
 
 def split(tensors: dict[str, Tensor], shard_bytes: int) -> list[list[str]]:

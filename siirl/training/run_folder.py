@@ -26,6 +26,9 @@ MEANING = (
     "algorithm.gamma",
     "algorithm.lam",
     "algorithm.norm_adv_by_std_in_grpo",
+    "actor_rollout_ref.model.lora_rank",
+    "actor_rollout_ref.model.lora_alpha",
+    "actor_rollout_ref.model.target_modules",
     f"{EMBODIED}.embodied_type",
     f"{EMBODIED}.action_token_len",
     f"{EMBODIED}.action_chunks_len",
@@ -113,9 +116,10 @@ def config_of(state: dict[str, Any]) -> Config:
 
 
 def weights_digest(folder: Path) -> str:
-    """A SHA-256 sum, hexadecimal, over the sizes and samples of a policy's ``*.safetensors``; reads 1 MiB of each."""
+    """A SHA-256 sum, hexadecimal, over the sizes and samples of a policy's ``*.safetensors`` and ``*.pt`` (parts beside the
+    weights); reads 1 MiB of each."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.pt")]):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}\n".encode())
         with path.open("rb") as file:

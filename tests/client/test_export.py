@@ -21,6 +21,7 @@ from siirl.client import main_dag
 from siirl.config.schema import EmbodiedConfig, ModelConfig
 from siirl.policies.openvla_oft import OpenVLAOFT
 from siirl.training import export
+from siirl.training.parameters import saved_parameters
 from tests.policies.test_openvla_oft import observe
 from tests.policies.tiny import tiny_policy_folder
 from tests.workers.runs import BY_SEED, EXACT, INLINE, TOY, command_line, weights_of
@@ -146,7 +147,7 @@ def test_the_examples_in_the_documentation_act(out: Path, folder: str) -> None:
 
 def test_large_weights_are_split(run: Path, start: Path, tmp_path: Path) -> None:
     limit = 150_000
-    files = export.write_weights(run / "global_step_2", tmp_path, shard_bytes=limit)
+    files = export.write_weights(saved_parameters(run / "global_step_2"), tmp_path, shard_bytes=limit)
     export.copy_other_files(start, tmp_path)
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     expected = trained(run, 2)
@@ -200,6 +201,14 @@ def test_a_folder_with_something_in_it_is_left_alone(
     for place in (tmp_path, tmp_path / "file"):
         assert f"OUT_DIR {place} exists and is not an empty folder" in refused(capsys, run, place)
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_run_without_adapters_has_none_to_export(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = refused(capsys, run, tmp_path / "out", "--adapters")
+    assert "has no adapters (actor_rollout_ref.model.lora_rank=0); export the whole policy" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_start_policy_may_have_moved_but_not_changed(

@@ -97,6 +97,15 @@ IMPOSSIBLE = [
     ({"trainer.resume_mode": "resume_path", RESUME: "no/such"}, f"{RESUME}=no/such", "existing"),
     ({f"{REF}.model.path": ""}, f"{REF}.model.path=", "model=start_policy"),
     ({f"{REF}.model.path": "/no/such/folder"}, f"{REF}.model.path=/no/such/folder", "no such folder"),
+    ({f"{REF}.model.lora_alpha": 32}, f"{REF}.model.lora_alpha=32", f"{REF}.model.lora_rank=0"),
+    ({f"{REF}.model.target_modules": ["q_proj"]}, f"{REF}.model.target_modules=[q_proj]", f"{REF}.model.lora_rank=0"),
+    ({f"{REF}.model.lora_rank": 8, "trainer.val_only": True}, f"{REF}.model.lora_rank=8", "trainer.val_only=true"),
+    ({f"{REF}.model.lora_rank": 8, f"{REF}.model.target_modules": []}, f"{REF}.model.target_modules=[]", "all-linear"),
+    (
+        {f"{REF}.model.lora_rank": 8, f"{REF}.model.target_modules": ["all-linear", "q_proj"]},
+        f"{REF}.model.target_modules=[all-linear,q_proj]",
+        "all-linear alone",
+    ),
     ({f"{REF}.model.path": "~/model"}, f"{REF}.model.path=~/model", "$HOME/model"),
     (
         {f"{REF}.model.path": "Sylvest/OpenVLA-AC-PD-1traj-libero-long"},
@@ -153,6 +162,8 @@ POSSIBLE = [
     {"trainer.deterministic": True},
     {"trainer.logger": []},
     {"trainer.save_freq": -1, "trainer.test_freq": -1},
+    {f"{REF}.model.lora_rank": 32, f"{REF}.model.lora_alpha": 64},
+    {f"{REF}.model.lora_rank": 8, f"{REF}.model.target_modules": ["q_proj", "attn.proj"]},
     {f"{REF}.model.path": "", "dry_run": True},
     {f"{REF}.model.path": "", f"{REF}.embodied.video_encoder": "vjepa2", "dry_run": True},
 ]
@@ -199,6 +210,16 @@ def test_a_dry_run_refuses_given_paths_that_do_not_exist(config: Config) -> None
     config.actor_rollout_ref.model.path = "/no/such"
     config.actor_rollout_ref.embodied.video_embedding_model_path = "/no/such.pt"
     assert len(check_config(config)) == 2
+
+
+def test_adapters_need_peft_and_a_plan_for_them_does_not(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.actor_rollout_ref.model.lora_rank = 8
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (line,) = check_config(config)
+    assert line.startswith(f"{REF}.model.lora_rank=8: allowed: 0 without the package peft")
+    assert "pip install 'siirl[lora]'" in line
+    config.dry_run = True
+    assert check_config(config) == []
 
 
 def test_all_combinations_are_reported_together(config: Config, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from siirl.config.estimate import GIB, activations, estimate_rows, memory_estimate, read_shapes
 from siirl.config.schema import Config
+from tests.policies.tiny import adapt, tiny_policy, tiny_policy_folder
 
 LLAMA_BLOCK = {"q": [4096, 4096], "k": [4096, 4096], "v": [4096, 4096], "o": [4096, 4096]} | {
     "gate": [11008, 4096],
@@ -44,6 +45,21 @@ def test_a_run_that_only_validates_has_no_gradients_and_moments(config: Config) 
     sizes = bytes_of(config)
     assert sizes["policy weights, float32"] == 4 * 69
     assert not [name for name in sizes if "gradients" in name or "moments" in name or "activations" in name]
+
+
+@pytest.mark.parametrize("targets", [["all-linear"], ["q_proj", "attn.proj"]])
+def test_with_adapters_only_they_have_gradients_and_moments(config: Config, tmp_path: Path, targets: list[str]) -> None:
+    folder = tiny_policy_folder(tmp_path)
+    model = config.actor_rollout_ref.model
+    model.path, model.lora_rank, model.target_modules = str(folder), 4, targets
+    policy = tiny_policy()
+    whole = sum(parameter.numel() for parameter in policy.model.parameters())
+    adapt(policy, trained=False, target_modules=targets)
+    trained = sum(parameter.numel() for parameter in policy.model.parameters() if parameter.requires_grad)
+    sizes = bytes_of(config)
+    assert sizes["policy weights, float32"] == pytest.approx(4 * (whole + trained))
+    assert sizes["gradients, float32"] == pytest.approx(4 * trained)
+    assert sizes["AdamW's two moments, float32"] == pytest.approx(8 * trained)
 
 
 def test_several_ranks_share_the_weights(config: Config) -> None:

@@ -89,8 +89,11 @@ def test_numbers_are_finite(value: Any) -> None:
     refused(KEYS["actor_rollout_ref.actor.optim.lr"], value)
 
 
-def test_a_single_value_for_a_list_is_told_to_wear_brackets() -> None:
-    assert "trainer.logger=[console]" in refused(KEYS["trainer.logger"], "console")
+def test_a_single_number_for_a_list_is_told_to_wear_brackets_and_a_single_text_is_a_list_of_one() -> None:
+    betas = "actor_rollout_ref.actor.optim.betas"
+    assert f"{betas}=[0.9]" in refused(KEYS[betas], 0.9)
+    assert convert(KEYS["trainer.logger"], "console") == ["console"]
+    assert "each one of console, tensorboard" in refused(KEYS["trainer.logger"], "consol")
 
 
 @settings(deadline=None)  # the machine may be busy

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from siirl.config.schema import EmbodiedConfig
+from siirl.config.schema import EmbodiedConfig, ModelConfig
+from siirl.policies.lora import add_adapters
 from siirl.policies.openvla import OpenVLA
 from siirl.policies.openvla_oft import OpenVLAOFT
 from siirl.policies.openvla_oft_l1 import OpenVLAOFTL1
@@ -145,3 +146,14 @@ def tiny_policy_folder(tmp_path: Path, seed: int = 0) -> Path:
     folder = tmp_path / "tiny-openvla-oft"
     tiny_policy(seed).save(str(folder))
     return folder
+
+
+def adapt(policy: OpenVLA | OpenVLAOFT, *, trained: bool, **lora: Any) -> None:
+    """Give a policy LoRA adapters, of rank 4 on every linear layer unless ``lora`` says otherwise; ``trained`` ones have
+    left zero, and change what it does."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        add_adapters(policy.model, ModelConfig(**{"lora_rank": 4, **lora}))
+        for name, parameter in policy.model.named_parameters():
+            if trained and ".lora_B." in name:
+                torch.nn.init.normal_(parameter, std=0.02)

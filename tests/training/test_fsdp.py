@@ -84,13 +84,16 @@ def load_and_train(rank: int, folder: Path) -> None:
     torch.save(result, folder / f"{rank}.pt")
 
 
-def train_openvla_oft(rank: int, folder: Path, world_size: int = 2) -> dict[str, torch.Tensor]:
+def train_openvla_oft(rank: int, folder: Path, world_size: int = 2, lora: bool = False) -> dict[str, torch.Tensor]:
     """The weights of the real policy, tiny, after one update; two steps, the second with one episode only."""
-    from tests.policies.tiny import tiny_policy  # here, so that the other processes need not import transformers
+    from tests.policies.tiny import adapt, tiny_policy  # here: the other processes need not import transformers
 
     config = small_config(ppo_mini_batch_size=1)
     config.actor_rollout_ref.actor.optim.lr = 1e-3
     policy = tiny_policy()
+    if lora:
+        adapt(policy, trained=False)
+        policy.model.enable_gradient_checkpointing()
     trainer: Trainer[Trajectory] = Trainer(policy, config, CPU, rank, world_size)
     chunks = [3, 1, 2]
     episodes = play(tiny_policy(), config, chunks, image_size=40, state_dim=8)
@@ -99,6 +102,11 @@ def train_openvla_oft(rank: int, folder: Path, world_size: int = 2) -> dict[str,
     trained = {name: tensor.clone() for name, tensor in full_parameters(policy.model, CPU)}
     torch.save(trained, folder / f"rank{rank}.pt")
     return trained
+
+
+def train_adapters(rank: int, folder: Path, world_size: int = 2) -> dict[str, torch.Tensor]:
+    """The same with LoRA adapters and recomputed activations."""
+    return train_openvla_oft(rank, folder, world_size, lora=True)
 
 
 def skip_together(rank: int, folder: Path) -> None:
@@ -112,7 +120,7 @@ def skip_together(rank: int, folder: Path) -> None:
 
 
 def all_of_them(rank: int, folder: Path) -> None:
-    for work in (train_and_save, train_openvla_oft, skip_together):
+    for work in (train_and_save, train_openvla_oft, train_adapters, skip_together):
         (folder / work.__name__).mkdir(exist_ok=True)
         work(rank, folder / work.__name__)
 
@@ -179,6 +187,21 @@ def test_openvla_oft_trains_alike_on_two_ranks(two_ranks: Path, tmp_path: Path) 
     assert sum(not torch.equal(start[name], expected[name]) for name in start) > len(start) / 2
     for name, tensor in trained.items():
         assert (tensor - expected[name]).norm() <= 1e-5 * expected[name].norm().clamp(min=1), name
+
+
+def test_adapters_train_alike_on_two_ranks(two_ranks: Path, tmp_path: Path) -> None:
+    expected = train_adapters(0, tmp_path, world_size=1)
+    trained = read(two_ranks / "train_adapters" / "rank1.pt")
+    assert trained.keys() == expected.keys()
+    for name, tensor in trained.items():
+        assert (tensor - expected[name]).norm() <= 1e-5 * expected[name].norm().clamp(min=1), name
+    from tests.policies.tiny import tiny_policy
+
+    start = dict(tiny_policy().model.named_parameters())
+    frozen = [name for name in trained if ".lora_" not in name]
+    assert all(torch.equal(trained[name], start[name.replace(".base_layer.", ".")]) for name in frozen)
+    moved = [name for name in trained if ".lora_B." in name and trained[name].any()]
+    assert len(moved) > len(start) / 4
 
 
 def test_blocks_are_found_once_and_outermost() -> None:

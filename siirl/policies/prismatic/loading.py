@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import nn
 
+from siirl.policies.lora import merged_state
 from siirl.policies.prismatic.actions import LIMITS, NORMALIZATION
 from siirl.policies.prismatic.parts import PARTS, complete, find_parts, read_part
 
@@ -72,7 +73,7 @@ class Checkpoint:
         return cls(complete(config, parts, file), entries, tokenizer, side_files, parts)
 
     def write(self, folder: Path, model: nn.Module) -> None:
-        """Write the folder with the model's weights; it reads back bit for bit."""
+        """Write the folder with the model's weights, adapters merged in; without adapters it reads back bit for bit."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(self.config, indent=2))
         (folder / "dataset_statistics.json").write_text(json.dumps(self.statistics, indent=2))
@@ -80,7 +81,7 @@ class Checkpoint:
             self.tokenizer.save(str(folder / "tokenizer.json"))
         for name, text in self.side_files.items():
             (folder / name).write_text(text)
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in merged_state(model).items()}
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
     @property
@@ -119,7 +120,8 @@ def _check_vocabulary(config: dict[str, Any], tokenizer: Tokenizer, file: Path) 
 def load_weights(model: nn.Module, folder: Path, device: torch.device) -> None:
     """Give a model built on ``meta`` its parameters, float32 on ``device``. Raises ValueError as `check_weights`."""
     check_weights(model, folder)
-    weights = {name: stored[...].to(device, torch.float32) for name, _, stored in _stored_tensors(model, folder)}
+    stored = stored_tensors(folder, _parts_of(model, folder))
+    weights = {name: values[...].to(device, torch.float32) for name, _, values in stored}
     model.load_state_dict(weights, assign=True)
 
 
@@ -131,7 +133,7 @@ def check_weights(model: nn.Module, folder: Path) -> None:
             files, and the first few are named.
     """
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    stored = [(name, shape) for name, shape, _ in _stored_tensors(model, folder)]
+    stored = [(name, shape) for name, shape, _ in stored_tensors(folder, _parts_of(model, folder))]
     found, times = dict(stored), Counter(name for name, _ in stored)
     wrong_shape = [name for name, shape in expected.items() if found.get(name, shape) != shape]
     problems = {
@@ -167,8 +169,9 @@ def _parts_of(model: nn.Module, folder: Path) -> dict[str, Path]:
     return {part: file for part, file in find_parts(folder).items() if part in children}
 
 
-def _stored_tensors(model: nn.Module, folder: Path) -> Iterator[tuple[str, list[int], Any]]:
-    """Name, shape, and what ``[...]`` reads the values from, of every tensor of the merged weights and the model's parts."""
+def stored_tensors(folder: Path, parts: Mapping[str, Path]) -> Iterator[tuple[str, list[int], Any]]:
+    """Name, shape, and what ``[...]`` reads the values from, of every tensor of a folder's merged weights and of ``parts``
+    (see `siirl.policies.prismatic.parts.find_parts`)."""
     for file in weight_files(folder):
         try:
             opened = safe_open(file, framework="pt")
@@ -180,7 +183,7 @@ def _stored_tensors(model: nn.Module, folder: Path) -> Iterator[tuple[str, list[
             for name in tensors.keys():  # noqa: SIM118  (not a dict)
                 stored = tensors.get_slice(name)
                 yield name, stored.get_shape(), stored
-    for part, file in _parts_of(model, folder).items():
+    for part, file in parts.items():
         for name, tensor in read_part(file).items():
             yield f"{part}.{name}", list(tensor.shape), tensor
 

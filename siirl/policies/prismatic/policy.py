@@ -14,6 +14,7 @@ from siirl.config.schema import EmbodiedConfig, ModelConfig
 from siirl.envs.base import EnvObs
 from siirl.policies.base import ActionChunk, Evaluation, PolicyInputs, Sampling
 from siirl.policies.images import openvla_image
+from siirl.policies.lora import add_adapters, layers_to_adapt
 from siirl.policies.prismatic.actions import LIMITS, NORMALIZATION, ActionCodec, Bounds, find_statistics
 from siirl.policies.prismatic.loading import Checkpoint, check_weights, load_weights
 from siirl.policies.prismatic.model import PrismaticVLA
@@ -83,18 +84,20 @@ class PrismaticPolicy(ABC):
         """Tokens of the longest prompt. Raises ValueError as `load` does; names and shapes of weights are in their headers."""
         folder = Path(model.path)
         checkpoint = Checkpoint.read(folder)
-        check_weights(cls._without_weights(checkpoint, embodied), folder)
+        network = cls._without_weights(checkpoint, embodied)
+        check_weights(network, folder)
+        layers_to_adapt(network, model)
         prompts = Prompts(checkpoint)
         return max(len(prompts.tokens(instruction)) for instruction in instructions)
 
     @classmethod
     def load(cls, model: ModelConfig, embodied: EmbodiedConfig, device: torch.device) -> Self:
-        """Load a policy folder.
+        """Load a policy folder, and add LoRA adapters if ``model.lora_rank`` says so.
 
         Raises:
             ValueError: a file is missing or malformed; the folder is of another architecture; parameters are missing,
                 surplus or mis-shaped; the un-normalisation key is unknown; ``action_token_len``, ``action_chunks_len``
-                or ``num_images_in_input`` contradict the checkpoint.
+                or ``num_images_in_input`` contradict the checkpoint; ``target_modules`` names no layer of it.
         """
         folder = Path(model.path)
         checkpoint = Checkpoint.read(folder)
@@ -103,6 +106,7 @@ class PrismaticPolicy(ABC):
         network.restore_buffers(device)
         if (statistics := checkpoint.pixel_statistics) is not None:
             network.vision_backbone.normalisation = statistics
+        add_adapters(network, model)
         if model.enable_gradient_checkpointing:
             network.enable_gradient_checkpointing()
         return cls(network, checkpoint, embodied, model.dtype)
@@ -158,7 +162,8 @@ class PrismaticPolicy(ABC):
                 )
 
     def save(self, folder: str) -> None:
-        """Write a Hugging Face-style folder that loads back bit for bit; its config.json states the ``embodied_type``."""
+        """Write a Hugging Face-style folder, adapters merged in; without any it loads back bit for bit. Its config.json states
+        the ``embodied_type``."""
         config = {**self.checkpoint.config, "embodied_type": self.embodied_type}
         replace(self.checkpoint, config=config).write(Path(folder), self.model)
 

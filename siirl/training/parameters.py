@@ -1,0 +1,64 @@
+"""What a checkpoint has trained, under published names: every parameter, or adapters to merge into the start policy's."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from siirl.config.schema import ModelConfig
+from siirl.policies.lora import factor_names, merge
+from siirl.policies.prismatic.loading import stored_tensors
+from siirl.policies.prismatic.parts import PROPRIO_PROJECTOR, find_parts
+from siirl.training.dcp import MODEL, read_tensors, saved_tensors
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters that are not in memory.
+
+    Attributes:
+        tensors: every one by its published name, on ``meta``.
+        read: the values of some of them, on the CPU.
+    """
+
+    tensors: dict[str, Tensor]
+    read: Callable[[Collection[str]], dict[str, Tensor]]
+
+
+def saved_parameters(checkpoint: Path) -> Parameters:
+    """What a checkpoint holds of the model: every parameter, or of a run with LoRA its adapters alone."""
+    tensors = {n.removeprefix(MODEL): tensor for n, tensor in saved_tensors(checkpoint).items() if n.startswith(MODEL)}
+
+    def read(names: Collection[str]) -> dict[str, Tensor]:
+        values = read_tensors(checkpoint, {MODEL + name: tensors[name] for name in names})
+        return {name: values[MODEL + name] for name in names}
+
+    return Parameters(tensors, read)
+
+
+def merged_parameters(checkpoint: Path, start: Path, model: ModelConfig) -> Parameters:
+    """The start policy's parameters, float32, with the adapters of a checkpoint merged in."""
+    saved = saved_parameters(checkpoint)
+    # of the parts beside the weights, the other one regresses actions: no policy that trains has it
+    parts = {part: file for part, file in find_parts(start).items() if part == PROPRIO_PROJECTOR}
+    tensors = {name: torch.empty(shape, device="meta") for name, shape, _ in stored_tensors(start, parts)}
+    factors = {f"{layer}.weight": factor_names(layer) for layer in adapted_layers(saved)}
+    assert factors.keys() <= tensors.keys(), "the start policy is another one"
+
+    def read(names: Collection[str]) -> dict[str, Tensor]:
+        values = {name: stored[...].float() for name, _, stored in stored_tensors(start, parts) if name in names}
+        for name in factors.keys() & values.keys():
+            a, b = factors[name]
+            found = saved.read([a, b])
+            values[name] = merge(values[name], found[a], found[b], model)
+        return values
+
+    return Parameters(tensors, read)
+
+
+def adapted_layers(saved: Parameters) -> list[str]:
+    """Full names of the layers whose adapters ``saved`` holds."""
+    _, ending = factor_names("")
+    return [name.removesuffix(ending) for name in saved.tensors if name.endswith(ending)]
