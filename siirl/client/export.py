@@ -10,6 +10,7 @@ from pathlib import Path
 from siirl.client.arguments import at_least
 from siirl.training.checkpoint import Found, newest, open_verified, saved_steps, verify
 from siirl.training.export import export, export_adapters
+from siirl.training.parameters import AGAIN, BACK, reading
 from siirl.training.run_folder import config_of, weights_digest
 
 
@@ -18,12 +19,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        check_out(args.out_dir)
+        with reading(args.out_dir, "name another OUT_DIR"):
+            check_out(args.out_dir)
         logging.info("verifying the checkpoint in %s", args.run_dir)
-        found = find_checkpoint(args.run_dir, args.step)
+        with reading(args.run_dir, AGAIN):
+            found = find_checkpoint(args.run_dir, args.step)
         config = config_of(found.state)
         start = args.policy or Path(config.actor_rollout_ref.model.path)
-        check_start(start, found)
+        with reading(start, BACK):
+            check_start(start, found)
         write = export_adapters if args.adapters else export
         weights = write(found.path, start, args.out_dir, config)
     except ValueError as error:
@@ -70,11 +74,11 @@ def find_checkpoint(run: Path, step: int | None) -> Found:
             f"RUN_DIR {run} has no checkpoint, no folder global_step_N; give the trainer.default_local_dir of a run that "
             "has saved one"
         )
-    known = ", ".join(map(str, steps))
     if step is None:
         found = newest(run, "restore one from a backup")
         assert found is not None, "there are steps"
         return found
+    known = ", ".join(map(str, steps))
     if step not in steps:
         raise ValueError(f"--step {step}: {run} has no such checkpoint; it has those of step {known}")
     path = run / f"global_step_{step}"

@@ -79,7 +79,7 @@ def load_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def saved_tensors(folder: Path) -> dict[str, Tensor]:
     """Every tensor in ``folder``, whole, on ``meta``: shape and dtype without the values. Raises ValueError for an index
-    that is not one."""
+    that is not one, OSError for one that is gone."""
     return {
         name: torch.empty(entry.size, dtype=entry.properties.dtype, device="meta")
         for name, entry in _Reader(folder).read_metadata().state_dict_metadata.items()
@@ -88,10 +88,19 @@ def saved_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def read_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The values, on the CPU, of some of the tensors that `saved_tensors` lists; the others are not read."""
+    """The values, on the CPU, of some of the tensors that `saved_tensors` lists; the others are not read. Raises OSError
+    for a file that is gone or cannot be read."""
     values = {name: torch.empty_like(tensor, device="cpu") for name, tensor in tensors.items()}
-    with _quiet():
-        dcp.load(dict(values), storage_reader=_Reader(folder), no_dist=True)
+    reader = _Reader(folder)
+    reader.read_metadata()  # here, because DCP logs tracebacks when it is gone
+    try:
+        with _quiet():
+            dcp.load(dict(values), storage_reader=reader, no_dist=True)
+    except CheckpointException as error:
+        cause, _ = next(iter(error.failures.values()))  # of the one rank
+        if isinstance(cause, OSError):
+            raise cause from error
+        raise
     return values
 
 
@@ -127,11 +136,14 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Reader(dcp.FileSystemReader):
-    """The usual reader, but its index is unpickled from an allow list; tensors are read with ``weights_only``."""
+    """The usual reader, but its index is unpickled, once, from an allow list; tensors are read with ``weights_only``."""
+
+    _index: Metadata | None = None
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        with open(Path(self.path) / ".metadata", "rb") as file:
-            metadata: Metadata = _Unpickler(file).load()
-        metadata.storage_meta = metadata.storage_meta or StorageMeta()
-        metadata.storage_meta.load_id = self.load_id
-        return metadata
+        if self._index is None:
+            with open(Path(self.path) / ".metadata", "rb") as file:
+                self._index = _Unpickler(file).load()
+        self._index.storage_meta = self._index.storage_meta or StorageMeta()
+        self._index.storage_meta.load_id = self.load_id
+        return self._index

@@ -2,9 +2,8 @@
 
 import json
 import logging
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -17,7 +16,7 @@ from siirl.policies.base import POLICIES
 from siirl.policies.lora import factor_names, lora_config
 from siirl.policies.prismatic.loading import read_json
 from siirl.policies.prismatic.parts import complete, find_parts
-from siirl.training.parameters import Parameters, adapted_layers, merged_parameters, saved_parameters
+from siirl.training.parameters import BACK, Parameters, adapted_layers, merged_parameters, reading, saved_parameters
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,8 @@ def export(checkpoint: Path, start: Path, folder: Path, config: Config) -> list[
         The files of weights.
 
     Raises:
-        ValueError: the disk is full, or the policy's class does not accept the folder.
+        ValueError: the checkpoint or the start policy is gone meanwhile, or cannot be read; the folder cannot be written; or
+            the policy's class does not accept it.
     """
     embodied, model = config.actor_rollout_ref.embodied, config.actor_rollout_ref.model
     with _all_or_nothing(folder):
@@ -68,7 +68,8 @@ def export_adapters(checkpoint: Path, start: Path, folder: Path, config: Config)
         The file of weights.
 
     Raises:
-        ValueError: the run has no adapters, peft is missing, or the disk is full.
+        ValueError: the run has no adapters, peft is missing, the checkpoint is gone meanwhile, or the folder cannot be
+            written.
     """
     model = config.actor_rollout_ref.model
     if model.lora_rank == 0:
@@ -132,28 +133,40 @@ def split(tensors: dict[str, Tensor], shard_bytes: int) -> list[list[str]]:
 def copy_other_files(start: Path, folder: Path) -> None:
     """Copy what surrounds the weights, unchanged but for one thing: a part that lay in a file of its own beside the start
     policy's weights is among the trained ones, so that ``config.json`` must now say what that file told."""
-    for file in sorted(start.iterdir()):
-        if file.is_file() and file.suffix in COPIED and not file.name.endswith(INDEX):
-            shutil.copyfile(file, folder / file.name)
-    if parts := find_parts(start):
-        config = complete(read_json(start / "config.json"), parts, start / "config.json")
+    with reading(start, BACK):
+        files = sorted(file for file in start.iterdir() if file.is_file())
+    for file in files:
+        if file.suffix in COPIED and not file.name.endswith(INDEX):
+            with reading(start, BACK):
+                content = file.read_bytes()
+            (folder / file.name).write_bytes(content)
+    with reading(start, BACK):
+        parts = find_parts(start)
+        config = complete(read_json(start / "config.json"), parts, start / "config.json") if parts else None
+    if config is not None:
         (folder / "config.json").write_text(json.dumps(config, indent=2))
 
 
 @contextmanager
 def _all_or_nothing(folder: Path) -> Iterator[None]:
-    """Make ``folder`` and, when the block fails, remove all that is in it."""
-    existed = folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException as error:
-        for file in folder.iterdir():
-            file.unlink()
-        if not existed:
-            folder.rmdir()
-        if isinstance(error, OSError | SafetensorError):
+    """Make ``folder`` and, when the block does not come to its end, remove all that is in it. Raises ValueError when the
+    folder cannot be made or written to."""
+    with ExitStack() as undo:
+        try:
+            existed = folder.exists()
+            folder.mkdir(parents=True, exist_ok=True)
+            undo.callback(_remove, folder, files_only=existed)
+            yield
+        except (OSError, SafetensorError) as error:
             raise ValueError(
                 f"{folder} could not be written ({error}); free disk space, or name another folder"
             ) from error
-        raise
+        undo.pop_all()
+
+
+def _remove(folder: Path, files_only: bool) -> None:
+    """Undo a failed export, which has no subfolders."""
+    for file in folder.iterdir():
+        file.unlink()
+    if not files_only:
+        folder.rmdir()

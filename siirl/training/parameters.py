@@ -1,6 +1,7 @@
 """What a checkpoint has trained, under published names: every parameter, or adapters to merge into the start policy's."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,20 @@ from siirl.policies.lora import factor_names, merge
 from siirl.policies.prismatic.loading import stored_tensors
 from siirl.policies.prismatic.parts import PROPRIO_PROJECTOR, find_parts
 from siirl.training.dcp import MODEL, read_tensors, saved_tensors
+
+AGAIN = (
+    "a run that goes on removes its older checkpoints (all but trainer.max_actor_ckpt_to_keep): run the command again"
+)
+BACK = "put the policy folder back as it was, or say with --policy where it is"
+
+
+@contextmanager
+def reading(source: Path, fix: str) -> Iterator[None]:
+    """Raises ValueError with the ``fix`` when what the block reads from ``source`` is gone, or cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{source} could not be read ({error}); {fix}") from error
 
 
 @dataclass(frozen=True)
@@ -28,11 +43,15 @@ class Parameters:
 
 
 def saved_parameters(checkpoint: Path) -> Parameters:
-    """What a checkpoint holds of the model: every parameter, or of a run with LoRA its adapters alone."""
-    tensors = {n.removeprefix(MODEL): tensor for n, tensor in saved_tensors(checkpoint).items() if n.startswith(MODEL)}
+    """What a checkpoint holds of the model: every parameter, or of a run with LoRA its adapters alone. Raises ValueError, also
+    when it is read from later, for a checkpoint that is gone meanwhile."""
+    with reading(checkpoint, AGAIN):
+        saved = saved_tensors(checkpoint)
+    tensors = {name.removeprefix(MODEL): tensor for name, tensor in saved.items() if name.startswith(MODEL)}
 
     def read(names: Collection[str]) -> dict[str, Tensor]:
-        values = read_tensors(checkpoint, {MODEL + name: tensors[name] for name in names})
+        with reading(checkpoint, AGAIN):
+            values = read_tensors(checkpoint, {MODEL + name: tensors[name] for name in names})
         return {name: values[MODEL + name] for name in names}
 
     return Parameters(tensors, read)
@@ -42,13 +61,15 @@ def merged_parameters(checkpoint: Path, start: Path, model: ModelConfig) -> Para
     """The start policy's parameters, float32, with the adapters of a checkpoint merged in."""
     saved = saved_parameters(checkpoint)
     # of the parts beside the weights, the other one regresses actions: no policy that trains has it
-    parts = {part: file for part, file in find_parts(start).items() if part == PROPRIO_PROJECTOR}
-    tensors = {name: torch.empty(shape, device="meta") for name, shape, _ in stored_tensors(start, parts)}
+    with reading(start, BACK):
+        parts = {part: file for part, file in find_parts(start).items() if part == PROPRIO_PROJECTOR}
+        tensors = {name: torch.empty(shape, device="meta") for name, shape, _ in stored_tensors(start, parts)}
     factors = {f"{layer}.weight": factor_names(layer) for layer in adapted_layers(saved)}
     assert factors.keys() <= tensors.keys(), "the start policy is another one"
 
     def read(names: Collection[str]) -> dict[str, Tensor]:
-        values = {name: stored[...].float() for name, _, stored in stored_tensors(start, parts) if name in names}
+        with reading(start, BACK):
+            values = {name: stored[...].float() for name, _, stored in stored_tensors(start, parts) if name in names}
         for name in factors.keys() & values.keys():
             a, b = factors[name]
             found = saved.read([a, b])

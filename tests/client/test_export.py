@@ -24,32 +24,7 @@ from siirl.training import export
 from siirl.training.parameters import saved_parameters
 from tests.policies.test_openvla_oft import observe
 from tests.policies.tiny import tiny_policy_folder
-from tests.workers.runs import BY_SEED, EXACT, INLINE, TOY, command_line, weights_of
-
-BESIDE = {
-    "tokenizer_config.json": '{"padding_side": "right"}',
-    "modeling_prismatic.py": "raise SystemExit('never run')",
-    "README.md": "card of the start policy",
-    "optimizer.pt": "weights of the start policy",
-    "pytorch_model.bin.index.json": "{}",
-}
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A start policy with more files than siirl reads."""
-    folder = tiny_policy_folder(tmp_path_factory.mktemp("start"), seed=5)
-    for name, text in BESIDE.items():
-        (folder / name).write_text(text)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(toy: Path, start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two steps, with a checkpoint after each."""
-    folder = tmp_path_factory.mktemp("run")
-    assert main_dag.main(command_line(folder, start, TOY, EXACT, INLINE, BY_SEED)) == 0
-    return folder
+from tests.workers.runs import weights_of
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +33,6 @@ def out(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("out") / "policy"
     assert command.main([str(run), str(folder)]) == 0
     return folder
-
-
-@pytest.fixture
-def copy(run: Path, tmp_path: Path) -> Path:
-    """The run, to be spoilt."""
-    return Path(shutil.copytree(run, tmp_path / "copy"))
 
 
 def trained(run: Path, step: int) -> dict[str, torch.Tensor]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from siirl.training.dcp import load_tensors, save_tensors
+from siirl.training.dcp import load_tensors, read_tensors, save_tensors, saved_tensors
 
 
 def test_tensors_come_back_in_place(tmp_path: Path) -> None:
@@ -39,3 +39,13 @@ def test_an_index_that_would_run_code_is_refused_before_it_does(tmp_path: Path) 
     with pytest.raises(ValueError, match=r"posix\.mkdir.*do not trust it"):
         load_tensors(tmp_path, {"a": torch.zeros(3)})
     assert not (tmp_path / "proof").exists()
+
+
+@pytest.mark.parametrize("gone", [".metadata", "__0_0.distcp"])
+def test_a_file_that_is_gone_is_an_os_error(tmp_path: Path, gone: str, caplog: pytest.LogCaptureFixture) -> None:
+    save_tensors(tmp_path, {"a": torch.zeros(3)})
+    tensors = saved_tensors(tmp_path)
+    (tmp_path / gone).unlink()
+    with pytest.raises(FileNotFoundError, match=gone):
+        read_tensors(tmp_path, tensors)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
