@@ -21,6 +21,7 @@ from siirl.dag.compile import compile_plan
 from siirl.dag.pipelines import build_graph
 from siirl.data.sampler import episode_specs
 from siirl.observe.metrics import wilson_interval
+from siirl.policies.base import Sampling
 from siirl.workers.ray_workers import RayWorkers
 
 matplotlib.use("Agg")
@@ -99,7 +100,7 @@ def evaluate(folder: Path, steps: int, seeds: int, overrides: list[str]) -> list
         if (reward := POLICIES[policy]) is not None:
             workers.submit("load", folder / reward / f"global_step_{steps}").result()
         for mode in [m for p, m in missing if p == policy]:
-            stream = workers.rollout(specs, do_sample=MODES[mode], temperature=1.0, keep=False)
+            stream = workers.rollout(specs, Sampling(MODES[mode], 1.0), keep=False)
             cells.append(_cell(policy, mode, steps, [e.summary for e in stream]))
             file.write_text(json.dumps(cells, indent=1))
             print(cells[-1], flush=True)

@@ -25,7 +25,7 @@ from siirl.dag.compile import compile_plan
 from siirl.dag.pipelines import build_graph
 from siirl.data.sampler import episode_specs
 from siirl.data.trajectory import EpisodeSpec, Trajectory
-from siirl.policies.base import POLICIES
+from siirl.policies.base import POLICIES, Sampling
 from siirl.workers.ray_workers import SIMULATOR_ENVIRONMENT, RayWorkers
 
 CORES = os.cpu_count() or 1
@@ -62,8 +62,8 @@ def _prompts(config: Config, count: int) -> list:
 def _roll_out(workers: RayWorkers, config: Config, specs: list[EpisodeSpec]) -> tuple[dict[str, Any], list[Trajectory]]:
     acting, simulated = workers.submit("stats").result()["seconds_acting"], _simulated_steps(workers)
     began = time.perf_counter()
-    temperature = config.actor_rollout_ref.rollout.temperature
-    episodes = list(workers.rollout(specs, do_sample=True, temperature=temperature, keep=True))
+    sampling = Sampling.of(config.actor_rollout_ref.rollout)
+    episodes = list(workers.rollout(specs, sampling, keep=True))
     wall = time.perf_counter() - began
     acting = workers.submit("stats").result()["seconds_acting"] - acting
     simulated = _simulated_steps(workers) - simulated

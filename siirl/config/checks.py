@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from siirl.config.acting import check_sampling
 from siirl.config.keys import get_value
 from siirl.config.lora import check_lora
 from siirl.config.problems import problem, show
@@ -81,15 +82,6 @@ def check_refill(config: Config) -> Iterator[str]:
         if get_value(config, key) > 1:
             allowed = f"1 with {filters}: nothing is dropped, so nothing needs replacing"
             yield refuse(config, key, allowed, f"{key}=1, or {SAMPLING}.filter_accuracy=true")
-
-
-def check_sampling(config: Config) -> Iterator[str]:
-    """Greedy episodes of one prompt are all alike."""
-    rollout = config.actor_rollout_ref.rollout
-    for key, part in ((ROLLOUT, rollout), (f"{ROLLOUT}.val_kwargs", rollout.val_kwargs)):
-        if part.n > 1 and not part.do_sample:
-            allowed = f"1 with {given(config, f'{key}.do_sample')}: greedy episodes of one prompt are all alike"
-            yield refuse(config, f"{key}.n", allowed, f"{key}.do_sample=true or {key}.n=1")
 
 
 def check_batches(config: Config) -> Iterator[str]:

@@ -141,6 +141,8 @@ class ValKwargsConfig:
 
     do_sample: bool = key(False, "Sample in validation; otherwise act greedily.")
     temperature: float = key(1.0, "Sampling temperature in validation, when do_sample is true.", above=0)
+    top_k: int = key(-1, "As rollout.top_k, in validation, when do_sample is true.", minimum=-1)
+    top_p: float = key(1.0, "As rollout.top_p, in validation, when do_sample is true.", above=0, maximum=1)
     n: int = key(1, "Episodes per validation prompt; more than 1 needs do_sample.", minimum=1)
 
 
@@ -151,6 +153,8 @@ class RolloutConfig:
     name: str = key("hf", "Inference engine: hf runs the policy's own PyTorch modules.", choices=("hf",))
     n: int = key(8, "Episodes per prompt: the GRPO group's size.", minimum=1)
     temperature: float = key(1.6, "Sampling temperature in training.", above=0)
+    top_k: int = key(-1, "Draw each action token from its top_k likeliest bins; −1: from all. Log-probs stay those of all bins (docs/policies.md).", minimum=-1)
+    top_p: float = key(1.0, "Draw each action token from the fewest likeliest bins with this much probability (nucleus), after temperature and top_k; 1: from all.", above=0, maximum=1)
     do_sample: bool = key(True, "Sample in training; a greedy group has no spread to learn from, so n > 1 needs true.")
     response_length: int = key(520, "Most environment steps that an episode may hold; env.max_steps may not exceed it.", minimum=1)
     pipeline_stage_num: int = key(1, "Policy batches that the simulator slots are split into, so that one part computes while another simulates.", minimum=1)

@@ -13,6 +13,7 @@ from siirl.dag.graph import Node
 from siirl.data.manifest import Prompt
 from siirl.data.sampler import PromptSampler, episode_specs
 from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Group
+from siirl.policies.base import Sampling
 from siirl.workers.base import Future, Workers
 
 GROUP_MINIMUM = 2
@@ -128,13 +129,12 @@ class Executor:
 
     def evaluate(self, specs: Sequence[EpisodeSpec], on_start: Callable[[int], None]) -> list[EpisodeSummary]:
         """Run validation episodes, ``data.val_batch_size`` queued at once; trajectories are not kept."""
-        sampling, size = self.config.actor_rollout_ref.rollout.val_kwargs, self.config.data.val_batch_size
+        sampling = Sampling.of(self.config.actor_rollout_ref.rollout.val_kwargs)
+        size = self.config.data.val_batch_size
         summaries = []
         on_start(len(specs))
         for start in range(0, len(specs), size):
-            for episode in self.workers.rollout(
-                specs[start : start + size], do_sample=sampling.do_sample, temperature=sampling.temperature, keep=False
-            ):
+            for episode in self.workers.rollout(specs[start : start + size], sampling, keep=False):
                 self.on_episode(episode.summary)
                 summaries.append(episode.summary)
         return summaries
@@ -158,9 +158,7 @@ class Executor:
     def _complete_groups(self, specs: list[EpisodeSpec], batch: Batch) -> Iterator[Group]:
         rollout = self.config.actor_rollout_ref.rollout
         partial: dict[int, list[Episode]] = defaultdict(list)
-        for episode in self.workers.rollout(
-            specs, do_sample=rollout.do_sample, temperature=rollout.temperature, keep=True
-        ):
+        for episode in self.workers.rollout(specs, Sampling.of(rollout), keep=True):
             summary = episode.summary
             self.on_episode(summary)
             batch.summaries.append(summary)

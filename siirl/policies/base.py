@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from siirl.config.schema import EmbodiedConfig, ModelConfig
+from siirl.config.schema import EmbodiedConfig, ModelConfig, RolloutConfig, ValKwargsConfig
 from siirl.envs.base import EnvObs
 from siirl.registry import Registry
 
@@ -20,15 +20,32 @@ PolicyInputs = dict[str, Tensor]
 class Sampling:
     """How actions are drawn.
 
+    ``top_k`` and ``top_p`` say what may be drawn and nothing else: the log-probs that `Policy.act` records and
+    `Policy.evaluate` computes are those of the whole tempered distribution. So PPO's ratio of new to old probability is
+    finite and positive for every drawn token whatever the new weights are. Were both renormalised over what may be drawn,
+    a token that an update moves out of its top k would have probability 0: no gradient could bring it back. The price is
+    that draws are likelier than their recorded log-probs say, by the probability of what may be drawn.
+
     Attributes:
         do_sample: draw from the distribution, else take its mode.
         temperature: the logits are divided by it before the softmax; also in `Policy.evaluate`.
-        seeds: one per row; a row's draw depends on its seed and its own distribution alone, not on the batch.
+        seeds: one per row; a row's draw depends on its seed and its own distribution alone, not on the batch. Empty in
+            settings that are still to meet rows.
+        top_k: draw each token from its this many likeliest; −1: from all.
+        top_p: draw each token from the fewest likeliest that have this much probability together, of what ``top_k`` left
+            (nucleus sampling: Holtzman et al. 2020, *The Curious Case of Neural Text Degeneration*); 1: from all.
     """
 
     do_sample: bool
     temperature: float
-    seeds: Sequence[int]
+    seeds: Sequence[int] = ()
+    top_k: int = -1
+    top_p: float = 1.0
+
+    @classmethod
+    def of(cls, settings: RolloutConfig | ValKwargsConfig) -> Self:
+        """What the config says of training or validation, without seeds."""
+        return cls(settings.do_sample, settings.temperature, (), settings.top_k, settings.top_p)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from siirl.policies.prismatic.causal import PrismaticCausal
 from siirl.policies.prismatic.loading import Checkpoint
 from siirl.policies.prismatic.parts import ACTION_HEAD
 from siirl.policies.prismatic.policy import PrismaticPolicy, evaluation, other_type
-from siirl.policies.prismatic.sampling import invert, uniforms
+from siirl.policies.prismatic.sampling import invert, truncate, uniforms
 
 
 @POLICIES.register("openvla")
@@ -68,7 +68,7 @@ class OpenVLA(PrismaticPolicy):
 
         def choose(logits: Tensor, step: int) -> Tensor:
             log_probs = torch.log_softmax(logits[:, first:last] / sampling.temperature, dim=-1)
-            return first + invert(log_probs, uniform[:, step])
+            return first + invert(truncate(log_probs, sampling.top_k, sampling.top_p), uniform[:, step])
 
         with self.autocast():
             ids, logits = self.model.generate(

@@ -13,7 +13,7 @@ from siirl.policies.prismatic.oft import OFTPolicy
 from siirl.policies.prismatic.parallel import PrismaticOFT
 from siirl.policies.prismatic.parts import ACTION_HEAD
 from siirl.policies.prismatic.policy import evaluation
-from siirl.policies.prismatic.sampling import draw
+from siirl.policies.prismatic.sampling import draw, truncate
 
 
 @POLICIES.register("openvla-oft")
@@ -62,7 +62,8 @@ class OpenVLAOFT(OFTPolicy):
         published, and an id outside of the action tokens counts as the nearest bin. Log-probs are over the bins."""
         if sampling.do_sample:
             logits = self.bin_logits(inputs)
-            bins = draw(torch.log_softmax(logits / sampling.temperature, dim=-1), sampling.seeds)
+            log_probs = torch.log_softmax(logits / sampling.temperature, dim=-1)
+            bins = draw(truncate(log_probs, sampling.top_k, sampling.top_p), sampling.seeds)
         else:
             logits = self._forward(inputs, whole_vocabulary=True)
             bins = self.nearest_bins(logits.argmax(dim=-1))

@@ -8,7 +8,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -130,8 +130,7 @@ class _Run:
     """The state of one call of `Rollout.run`."""
 
     queue: EpisodeQueue
-    do_sample: bool
-    temperature: float
+    sampling: Sampling
     version: int
     running: dict[int, RunningEpisode] = field(default_factory=dict)
     ready: deque[int] = field(default_factory=deque)
@@ -160,15 +159,15 @@ class Rollout:
         self.seconds_acting = 0.0
         self._held: dict[int, tuple[str, int]] = {}
 
-    def run(
-        self, specs: Sequence[EpisodeSpec], *, do_sample: bool, temperature: float, version: int
-    ) -> Iterator[Trajectory]:
+    def run(self, specs: Sequence[EpisodeSpec], sampling: Sampling, version: int) -> Iterator[Trajectory]:
         """Run every episode once; yields each trajectory as soon as its episode ends, in order of completion.
+
+        The seeds of ``sampling`` are not looked at: an episode brings its own.
 
         Raises:
             RuntimeError: the simulator of one episode died more than `MAX_RETRIES` times.
         """
-        run = _Run(EpisodeQueue(specs), do_sample, temperature, version)
+        run = _Run(EpisodeQueue(specs), sampling, version)
         for slot in range(self.pool.num_slots):
             self._start_next(run, slot)
         while run.running:
@@ -233,7 +232,7 @@ class Rollout:
             np.stack([e.states[-1] for e in episodes]),
             [e.spec.instruction for e in episodes],
         )
-        sampling = Sampling(run.do_sample, run.temperature, [e.action_seed() for e in episodes])
+        sampling = replace(run.sampling, seeds=[e.action_seed() for e in episodes])
         chunk = self.policy.act(self.policy.prepare(obs), sampling)
         self.seconds_acting += time.monotonic() - began
         for row, (slot, episode) in enumerate(zip(slots, episodes, strict=True)):

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from siirl.data.trajectory import Episode, EpisodeSpec
+from siirl.policies.base import Sampling
 
 
 class Future(Protocol):
@@ -21,9 +22,7 @@ class Future(Protocol):
 class Workers(Protocol):
     """The node workers of a run."""
 
-    def rollout(
-        self, specs: Sequence[EpisodeSpec], *, do_sample: bool, temperature: float, keep: bool
-    ) -> Iterator[Episode]:
+    def rollout(self, specs: Sequence[EpisodeSpec], sampling: Sampling, *, keep: bool) -> Iterator[Episode]:
         """Run episodes; each is yielded as it ends, its trajectory left where it was made (None unless ``keep``)."""
         ...
 

@@ -10,6 +10,7 @@ from siirl.config.schema import Config
 from siirl.dag.compile import Plan
 from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Trajectory
 from siirl.envs.base import ENVS
+from siirl.policies.base import Sampling
 from siirl.roles.rollout import Ready
 from siirl.workers.node_worker import NodeWorker
 from siirl.workers.pool import SlotMap
@@ -70,11 +71,9 @@ class InlineWorkers:
         with_embedding = "embedding" in plan.placement
         self._worker = NodeWorker(config, plan.slots[0].device, self._pool, list, with_embedding)
 
-    def rollout(
-        self, specs: Sequence[EpisodeSpec], *, do_sample: bool, temperature: float, keep: bool
-    ) -> Iterator[Episode]:
+    def rollout(self, specs: Sequence[EpisodeSpec], sampling: Sampling, *, keep: bool) -> Iterator[Episode]:
         """See `Workers.rollout`."""
-        results = self._worker.run(specs, do_sample, temperature, keep)
+        results = self._worker.run(specs, sampling, keep)
         for summary in results:
             assert isinstance(summary, EpisodeSummary)
             trajectory = next(results) if keep else None

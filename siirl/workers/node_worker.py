@@ -14,7 +14,7 @@ import torch
 from siirl.config.schema import Config
 from siirl.data.trajectory import EpisodeSpec, EpisodeSummary, Trajectory
 from siirl.embeddings.base import ENCODERS, encoder_name
-from siirl.policies.base import POLICIES
+from siirl.policies.base import POLICIES, Sampling
 from siirl.roles.embedder import Embedder
 from siirl.roles.rollout import EnvPool, Rollout
 from siirl.roles.trainer import Trainer
@@ -55,12 +55,12 @@ class NodeWorker:
         return self._trainer
 
     def run(
-        self, specs: Sequence[EpisodeSpec], do_sample: bool, temperature: float, keep: bool
+        self, specs: Sequence[EpisodeSpec], sampling: Sampling, keep: bool
     ) -> Iterator[EpisodeSummary | Trajectory]:
         """Yields a summary for each finished episode, followed by its trajectory if ``keep``."""
         _use_threads(1)
         version = self._trainer.version if self._trainer else 0
-        for trajectory in self.rollout_role.run(specs, do_sample=do_sample, temperature=temperature, version=version):
+        for trajectory in self.rollout_role.run(specs, sampling, version):
             yield trajectory.summary
             if keep:
                 yield trajectory

@@ -13,6 +13,7 @@ from siirl.config.schema import Config
 from siirl.dag.compile import Plan
 from siirl.data.trajectory import Episode, EpisodeSpec, Trajectory
 from siirl.envs.base import ENVS
+from siirl.policies.base import Sampling
 from siirl.workers.env_worker import FAULT_TOLERANCE, EnvWorker, RayEnvPool
 from siirl.workers.node_worker import NodeWorker
 from siirl.workers.references import RayFuture, get
@@ -108,12 +109,10 @@ class RayWorkers:
         )
         return [options.remote(config) for _ in range(env.num_envs // per_process)]
 
-    def rollout(
-        self, specs: Sequence[EpisodeSpec], *, do_sample: bool, temperature: float, keep: bool
-    ) -> Iterator[Episode]:
+    def rollout(self, specs: Sequence[EpisodeSpec], sampling: Sampling, *, keep: bool) -> Iterator[Episode]:
         """See `Workers.rollout`."""
         stream: Iterator[ray.ObjectRef] = self._worker.run.options(num_returns="streaming").remote(
-            list(specs), do_sample, temperature, keep
+            list(specs), sampling, keep
         )
         for reference in stream:
             summary = get(reference)

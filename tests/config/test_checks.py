@@ -15,6 +15,7 @@ ENV = f"{REF}.embodied.env"
 SAMPLING = "algorithm.embodied_sampling"
 FSDP = f"{REF}.actor.fsdp_config"
 RESUME = "trainer.resume_from_path"
+GREEDY = {f"{REF}.rollout.n": 1, f"{REF}.rollout.do_sample": False, f"{SAMPLING}.filter_accuracy": False}
 
 
 @pytest.fixture
@@ -50,6 +51,13 @@ IMPOSSIBLE = [
     ),
     ({f"{REF}.rollout.do_sample": False}, f"{REF}.rollout.n=8", f"{REF}.rollout.do_sample=true"),
     ({f"{REF}.rollout.val_kwargs.n": 2}, f"{REF}.rollout.val_kwargs.n=2", "val_kwargs.do_sample=true"),
+    ({f"{REF}.rollout.top_k": 0}, f"{REF}.rollout.top_k=0", "-1 for off"),
+    ({f"{REF}.rollout.val_kwargs.top_k": 0}, f"{REF}.rollout.val_kwargs.top_k=0", "-1 for off"),
+    ({**GREEDY, f"{REF}.rollout.top_k": 5}, f"{REF}.rollout.top_k=5", f"{REF}.rollout.do_sample=true"),
+    ({**GREEDY, f"{REF}.rollout.top_p": 0.9}, f"{REF}.rollout.top_p=0.9", "draws nothing"),
+    ({f"{REF}.rollout.val_kwargs.top_k": 5}, f"{REF}.rollout.val_kwargs.top_k=5", "val_kwargs.do_sample=true"),
+    ({f"{REF}.rollout.val_kwargs.top_p": 0.9}, f"{REF}.rollout.val_kwargs.top_p=0.9", "val_kwargs.do_sample=true"),
+    ({f"{REF}.rollout.val_kwargs.temperature": 0.7}, f"{REF}.rollout.val_kwargs.temperature=0.7", "would ignore it"),
     ({"data.train_batch_size": 3}, f"{REF}.actor.ppo_mini_batch_size=4", "data.train_batch_size=3"),
     (
         {"trainer.total_training_steps": 10, f"{REF}.actor.optim.lr_warmup_steps": 160},
@@ -143,7 +151,14 @@ def test_impossible(config: Config, values: dict, blamed: str, part: str) -> Non
 POSSIBLE = [
     {f"{SAMPLING}.accuracy_lower_bound": 0.5, f"{SAMPLING}.accuracy_upper_bound": 0.5},
     {f"{REF}.rollout.n": 1, f"{SAMPLING}.filter_accuracy": False},
-    {f"{REF}.rollout.n": 1, f"{SAMPLING}.filter_accuracy": False, f"{REF}.rollout.do_sample": False},
+    {**GREEDY, f"{REF}.rollout.temperature": 0.5},
+    {f"{REF}.rollout.top_k": 1, f"{REF}.rollout.top_p": 0.5},
+    {
+        f"{REF}.rollout.val_kwargs.do_sample": True,
+        f"{REF}.rollout.val_kwargs.temperature": 0.7,
+        f"{REF}.rollout.val_kwargs.top_k": 5,
+        f"{REF}.rollout.val_kwargs.top_p": 0.9,
+    },
     {f"{SAMPLING}.filter_truncated": True, f"{SAMPLING}.accuracy_upper_bound": 1.0},
     {f"{SAMPLING}.filter_truncated": True, f"{ENV}.env_type": "another"},
     {f"{SAMPLING}.oversample_factor": 2.0, "algorithm.filter_groups.max_num_gen_batches": 4},

@@ -15,6 +15,7 @@ from siirl.data.manifest import Prompt
 from siirl.data.sampler import PromptSampler
 from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary
 from siirl.observe.metrics import rollout_metrics
+from siirl.policies.base import Sampling
 
 PROMPTS = [Prompt("suite", 0, trial, "do it", "train", 24) for trial in range(50)]
 
@@ -57,9 +58,7 @@ class FakeWorkers:
         self.events: list[str] = []
         self.updates: list[tuple[list[object], list[int], np.ndarray]] = []
 
-    def rollout(
-        self, specs: Sequence[EpisodeSpec], *, do_sample: bool, temperature: float, keep: bool
-    ) -> Iterator[Episode]:
+    def rollout(self, specs: Sequence[EpisodeSpec], sampling: Sampling, *, keep: bool) -> Iterator[Episode]:
         halves = specs[: len(specs) // 2], specs[len(specs) // 2 :]
         for spec in (spec for half in halves for spec in sorted(half, key=lambda s: (-s.index, s.group_id))):
             self.events.append(f"episode {spec.group_id}.{spec.index}")

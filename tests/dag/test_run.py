@@ -1,5 +1,6 @@
 """The loop in one process: skipped steps, refills, NaN from the simulator, validation, what each step logs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from siirl.client.main_dag import main
 from siirl.envs.base import EnvObs
 from siirl.envs.libero.simulator import Simulator
+from siirl.policies.base import ActionChunk, PolicyInputs, Sampling
+from siirl.policies.openvla_oft import OpenVLAOFT
 from tests.policies.tiny import tiny_l1, tiny_openvla_folder
 from tests.workers.runs import BY_SEED, ENV, EXACT, INLINE, TOY, command_line, log_of, weights_of
 from tests.workers.toy import plan_fault
@@ -41,6 +44,26 @@ def test_a_step_without_a_surviving_group_is_skipped_counted_and_told(
     assert "step 2: no group survived the filter; no update" in caplog.text
     before, after = weights_of(tmp_path, 1), weights_of(tmp_path, 2)
     assert all(before[name].equal(after[name]) for name in before)
+
+
+def test_training_and_validation_sample_as_the_config_says(
+    toy: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[Sampling] = set()
+    act = OpenVLAOFT.act
+
+    def noting(self: OpenVLAOFT, inputs: PolicyInputs, sampling: Sampling) -> ActionChunk:
+        seen.add(replace(sampling, seeds=()))
+        return act(self, inputs, sampling)
+
+    monkeypatch.setattr(OpenVLAOFT, "act", noting)
+    how = {"do_sample": "true", "temperature": 0.7, "top_k": 5, "top_p": 0.9}
+    validation = {f"actor_rollout_ref.rollout.val_kwargs.{name}": value for name, value in how.items()}
+    training = {"actor_rollout_ref.rollout.top_k": 9, "actor_rollout_ref.rollout.top_p": 0.8}
+    once = {"trainer.total_training_steps": 1, "trainer.val_before_train": "true"}
+    (row,) = [row for row in train(tmp_path, policy, BY_SEED, training, validation, once) if "actor/loss" in row]
+    assert seen == {Sampling(True, 1.0, (), 9, 0.8), Sampling(True, 0.7, (), 5, 0.9)}
+    assert row["actor/rollout_train_logprob_diff"] < 1e-5
 
 
 def test_skipped_steps_are_remembered_by_a_resumed_run(

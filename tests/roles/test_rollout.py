@@ -18,7 +18,7 @@ def run(
     pool: ScriptedPool, specs: list[EpisodeSpec], policy: SeededPolicy | None = None, stages: int = 1
 ) -> list[Trajectory]:
     rollout = Rollout(policy or SeededPolicy(), pool, stages)
-    return list(rollout.run(specs, do_sample=True, temperature=1.0, version=3))
+    return list(rollout.run(specs, Sampling(True, 1.0), version=3))
 
 
 @given(

@@ -11,6 +11,7 @@ import ray
 
 from siirl.client.main_dag import main
 from siirl.data.trajectory import EpisodeSpec, Trajectory
+from siirl.policies.base import Sampling
 from siirl.workers.ray_workers import RayWorkers
 from tests.workers.runs import (
     BY_SEED,
@@ -90,7 +91,7 @@ SPECS = [
 def roll_out(workers: RayWorkers, signal_after_first: tuple[int, int] | None = None) -> dict[int, Trajectory]:
     """Trial → trajectory; after the first of them, a (process, signal) is sent, while two others are under way."""
     found = {}
-    for episode in workers.rollout(SPECS, do_sample=True, temperature=1.0, keep=True):
+    for episode in workers.rollout(SPECS, Sampling(True, 1.0), keep=True):
         if not found and signal_after_first is not None:
             os.kill(*signal_after_first)
         found[episode.summary.spec.trial_id] = ray.get(episode.trajectory)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from siirl.policies.prismatic.model import PrismaticVLA, after_bos, positions_of
+from siirl.policies.prismatic.model import KeyValues, PrismaticVLA, after_bos, positions_of
 
 Choose = Callable[[Tensor, int], Tensor]
 """Logits of every id float32 [B, vocabulary] and the step in [0, K) → ids int64 [B]."""
@@ -48,10 +48,9 @@ class PrismaticCausal(PrismaticVLA):
             ids int64 [B, K], and the action ids' logits float32 [B, K, 256]: those of `forward` with these ids.
         """
         hidden, visible, last = self._prompt(input_ids, attention_mask, pixel_values)
-        cache = KeyValues(visible.shape[1] + self.num_action_tokens - 1)
-        hidden = self.transform(
-            hidden, causal_mask(visible), positions_of(visible), is_causal=True, past_key_values=cache
-        )
+        length = visible.shape[1] + self.num_action_tokens - 1
+        caches = [KeyValues(length) for _ in self.language_model.model.layers]
+        hidden = self.transform(hidden, causal_mask(visible), positions_of(visible), caches, is_causal=True)
         state = _pick(hidden, last)
         tokens: list[Tensor] = []
         logits: list[Tensor] = []
@@ -60,7 +59,7 @@ class PrismaticCausal(PrismaticVLA):
                 visible = F.pad(visible, (0, 1), value=True)
                 word = self.language_model.model.embed_tokens(tokens[-1][:, None])
                 mask = None if visible.all() else visible[:, None, None]
-                state = self.transform(word, mask, visible.sum(dim=1, keepdim=True) - 1, past_key_values=cache)
+                state = self.transform(word, mask, visible.sum(dim=1, keepdim=True) - 1, caches)
             every = self.logits(state, whole_vocabulary=True)[:, 0]
             tokens.append(choose(every, step))
             logits.append(every[:, self.first_action_id : self.vocab_size])
@@ -72,32 +71,6 @@ class PrismaticCausal(PrismaticVLA):
         prefix = self.patches(pixel_values)
         visible = after_bos(attention_mask, attention_mask.new_ones(prefix.shape[:2]))
         return after_bos(self.language_model.model.embed_tokens(input_ids), prefix), visible, visible.sum(dim=1) - 1
-
-
-class KeyValues:
-    """Keys and values of every layer, written in place; the part of a cache that Llama's attention needs.
-
-    Args:
-        length: most tokens that it will hold.
-    """
-
-    def __init__(self, length: int) -> None:
-        self._length = length
-        self._layers: dict[int, tuple[Tensor, Tensor, int]] = {}
-
-    def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """Append [B, heads, S, D] to a layer's; returns all of them so far.
-
-        Under autocast the rotary embedding leaves keys in float32; attention rounds them to the values' dtype anyway.
-        """
-        if layer not in self._layers:
-            room = (*values.shape[:2], self._length, values.shape[3])
-            self._layers[layer] = values.new_empty(room), values.new_empty(room), 0
-        all_keys, all_values, start = self._layers[layer]
-        end = start + keys.shape[2]
-        all_keys[:, :, start:end], all_values[:, :, start:end] = keys, values
-        self._layers[layer] = all_keys, all_values, end
-        return all_keys[:, :, :end], all_values[:, :, :end]
 
 
 def causal_mask(visible: Tensor) -> Tensor | None:

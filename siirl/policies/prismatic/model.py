@@ -1,5 +1,7 @@
 """What the networks of OpenVLA and OpenVLA-OFT share: vision, projector and Llama (Kim et al. 2024, *OpenVLA*)."""
 
+from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -24,6 +26,34 @@ class Projector(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         hidden = self.fc2(F.gelu(self.fc1(features)))
         return hidden if self.fc3 is None else self.fc3(F.gelu(hidden))
+
+
+class KeyValues:
+    """Keys and values of one layer, written in place; the part of a cache that Llama's attention needs.
+
+    One for each layer, and none that knows which: compiled code is then the same for all layers.
+
+    Args:
+        length: most tokens that it will hold.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._tensors: tuple[Tensor, Tensor] | None = None
+        self._end = 0
+
+    def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Append [B, heads, S, D]; returns all so far. Llama tells the ``layer`` too, which is not looked at.
+
+        Under autocast the rotary embedding leaves keys in float32; attention rounds them to the values' dtype anyway.
+        """
+        if self._tensors is None:
+            room = (*values.shape[:2], self._length, values.shape[3])
+            self._tensors = values.new_empty(room), values.new_empty(room)
+        all_keys, all_values = self._tensors
+        start, self._end = self._end, self._end + keys.shape[2]
+        all_keys[:, :, start : self._end], all_values[:, :, start : self._end] = keys, values
+        return all_keys[:, :, : self._end], all_values[:, :, : self._end]
 
 
 class PrismaticVLA(nn.Module):
@@ -62,22 +92,30 @@ class PrismaticVLA(nn.Module):
             pixel_values = self.vision_backbone.normalise(pixel_values)
         return self.projector(self.vision_backbone(pixel_values))
 
-    def transform(self, hidden: Tensor, mask: Tensor | None, positions: Tensor, **attention: Any) -> Tensor:
+    def transform(
+        self,
+        hidden: Tensor,
+        mask: Tensor | None,
+        positions: Tensor,
+        caches: Sequence[KeyValues] | None = None,
+        **attention: Any,
+    ) -> Tensor:
         """All Llama layers, without the final norm, [B, S, H] → [B, S, H].
 
         Args:
             mask: bool, broadcast to [B, heads, S, keys], true where attention is allowed; None lets the attention
                 kernel run without one.
             positions: int64 [B or 1, S], for the rotary embedding.
-            attention: passed on to every layer: ``is_causal``, which counts without a mask, and ``past_key_values``.
+            caches: one per layer, which ``hidden`` goes on from and is added to; not with a gradient.
+            attention: passed on to every layer: ``is_causal``, which counts without a mask.
         """
         llama = self.language_model.model
         rotary = llama.rotary_emb(hidden, position_ids=positions)
-        for layer in llama.layers:
+        for layer, cache in zip(llama.layers, caches or repeat(None, len(llama.layers)), strict=True):
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 hidden = checkpoint(layer, hidden, mask, position_embeddings=rotary, **attention, use_reentrant=False)
             else:
-                hidden = layer(hidden, mask, position_embeddings=rotary, **attention)
+                hidden = layer(hidden, mask, position_embeddings=rotary, past_key_values=cache, **attention)
         return hidden
 
     def logits(self, hidden: Tensor, whole_vocabulary: bool) -> Tensor:

@@ -1,9 +1,27 @@
-"""Drawing action bins so that a row's draw does not depend on the batch or the device."""
+"""Drawing action bins so that a row's draw does not depend on the batch or the device, from all of them or the likeliest."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+
+def truncate(log_probs: Tensor, top_k: int, top_p: float) -> Tensor:
+    """Log-probs [..., 256], not renormalised, with −inf for bins that must not be drawn (see `siirl.policies.base.Sampling`).
+
+    First only the ``top_k`` likeliest are left (−1: all), then of these, renormalised, the fewest likeliest whose
+    probabilities sum to ``top_p`` at least (1: all). At least one is left. Of equally likely bins the lower comes first.
+    """
+    if top_k < 0 and top_p == 1:
+        return log_probs
+    ordered, order = log_probs.double().sort(dim=-1, descending=True, stable=True)
+    if top_k > 0:
+        ordered[..., top_k:] = -torch.inf
+    if top_p < 1:
+        probabilities = ordered.softmax(dim=-1)
+        likelier = probabilities.cumsum(dim=-1) - probabilities
+        ordered = ordered.masked_fill(likelier >= top_p, -torch.inf)
+    return torch.empty_like(ordered).scatter_(-1, order, ordered)
 
 
 def draw(log_probs: Tensor, seeds: Sequence[int]) -> Tensor:
@@ -18,8 +36,12 @@ def uniforms(seeds: Sequence[int], count: int) -> Tensor:
 
 
 def invert(log_probs: Tensor, uniform: Tensor) -> Tensor:
-    """Where the distribution function passes ``uniform`` [...]: [..., 256] → int64 [...]."""
+    """Where the distribution function, scaled to end at 1, passes ``uniform`` [...] in [0, 1): [..., 256] → int64 [...].
+
+    A bin of probability 0 is never chosen."""
     cumulative = log_probs.double().exp().cumsum(dim=-1)
-    height = uniform.to(log_probs.device)[..., None] * cumulative[..., -1:]
-    bins = torch.searchsorted(cumulative, height, right=True)[..., 0]
+    total = cumulative[..., -1:].contiguous()
+    bins = torch.searchsorted(cumulative, uniform.to(log_probs.device)[..., None] * total, right=True)
+    last = torch.searchsorted(cumulative, total)  # the last one that has any; the product may round up to the total
+    bins = torch.minimum(bins, last)[..., 0]
     return bins.clamp(max=log_probs.shape[-1] - 1)  # NaN logits would end up one behind the last bin
