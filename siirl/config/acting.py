@@ -1,5 +1,8 @@
-"""How the policy acts: settings of sampling that contradict each other, or that nothing would read."""
+"""How the policy acts: settings of sampling that contradict each other or that nothing would read, and compiling."""
 
+import os
+import shutil
+import sys
 from collections.abc import Iterator
 
 from siirl.config.keys import KEYS, get_value
@@ -30,3 +33,14 @@ def check_sampling(config: Config) -> Iterator[str]:
             if (value := get_value(config, key)) not in (KEYS[key].default, 0):
                 allowed = f"{default} {greedy}, which draws nothing and would ignore it"
                 yield problem(key, value, allowed, f"{section}.do_sample=true or {key}={default}")
+
+
+def check_compiler(config: Config) -> Iterator[str]:
+    """Compiling for the CPU goes through C++."""
+    if not config.actor_rollout_ref.model.use_torch_compile or config.trainer.n_gpus_per_node or config.dry_run:
+        return
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        key = "actor_rollout_ref.model.use_torch_compile"
+        allowed = f"false without a C++ compiler: there is no {compiler!r} on the PATH"
+        yield problem(key, True, allowed, f"install {compiler}, name another compiler with CXX, or {key}=false")

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from siirl.config.acting import check_sampling
+from siirl.config.acting import check_compiler, check_sampling
 from siirl.config.keys import get_value
 from siirl.config.lora import check_lora
 from siirl.config.problems import problem, show
@@ -273,6 +273,7 @@ CHECKS = (
     check_bounds,
     check_refill,
     check_sampling,
+    check_compiler,
     check_batches,
     check_optimizer,
     check_episode,

@@ -91,6 +91,7 @@ class ModelConfig:
     lora_rank: int = key(0, "Rank of LoRA adapters: only they are trained, the policy's own weights stay as they are; 0: no adapters, all weights are trained.", minimum=0)
     lora_alpha: int = key(16, "LoRA's scale: an adapter's output is multiplied by lora_alpha / lora_rank.", minimum=1)
     target_modules: list[str] = key(["all-linear"], "Layers with a LoRA adapter: all-linear (every linear layer but the output head), or the ends of names of linear layers, e.g. [q_proj,v_proj].")
+    use_torch_compile: bool = key(False, "Compile each transformer block with torch.compile, for rollout and update; costs minutes at the start. On the CPU it needs a C++ compiler.")
     dtype: str = key("bf16", "Computation type of rollout and update; weights and optimizer stay float32.", choices=("fp32", "bf16"))
 
 

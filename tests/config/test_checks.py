@@ -191,6 +191,21 @@ def test_possible(config: Config, values: dict) -> None:
     assert check_config(config) == []
 
 
+def test_compiling_for_the_cpu_needs_a_compiler(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "c++"))
+    config.actor_rollout_ref.model.use_torch_compile = True
+    (line,) = check_config(config)
+    assert line.startswith(f"{REF}.model.use_torch_compile=true: allowed: false without a C++ compiler")
+    assert str(tmp_path / "c++") in line
+    (tmp_path / "c++").touch(mode=0o755)
+    assert check_config(config) == []
+    (tmp_path / "c++").unlink()
+    config.trainer.n_gpus_per_node = 1
+    assert check_config(config) == []
+
+
 @pytest.mark.parametrize("key", ["data.train_files", "trainer.default_local_dir", "trainer.tensorboard_dir"])
 def test_output_needs_a_folder(config: Config, tmp_path: Path, key: str) -> None:
     (tmp_path / "file").touch()

@@ -84,8 +84,18 @@ def load_and_train(rank: int, folder: Path) -> None:
     torch.save(result, folder / f"{rank}.pt")
 
 
-def train_openvla_oft(rank: int, folder: Path, world_size: int = 2, lora: bool = False) -> dict[str, torch.Tensor]:
-    """The weights of the real policy, tiny, after one update; two steps, the second with one episode only."""
+def train_compiled(rank: int, folder: Path) -> None:
+    from torch._dynamo.utils import counters
+
+    train_openvla_oft(rank, folder, compiled=True)
+    assert counters["stats"]["unique_graphs"] >= 2, "blocks of vision and Llama"
+
+
+def train_openvla_oft(
+    rank: int, folder: Path, world_size: int = 2, lora: bool = False, compiled: bool = False
+) -> dict[str, torch.Tensor]:
+    """The weights of the real policy, tiny, after one update; two steps, the second with one episode only. ``lora`` and
+    ``compiled`` come with gradient checkpointing."""
     from tests.policies.tiny import adapt, tiny_policy  # here: the other processes need not import transformers
 
     config = small_config(ppo_mini_batch_size=1)
@@ -93,9 +103,12 @@ def train_openvla_oft(rank: int, folder: Path, world_size: int = 2, lora: bool =
     policy = tiny_policy()
     if lora:
         adapt(policy, trained=False)
+    if lora or compiled:
         policy.model.enable_gradient_checkpointing()
+    if compiled:
+        policy.model.compile_blocks()
     trainer: Trainer[Trajectory] = Trainer(policy, config, CPU, rank, world_size)
-    chunks = [3, 1, 2]
+    chunks = [3, 2, 3]  # a batch of one row would be compiled once more
     episodes = play(tiny_policy(), config, chunks, image_size=40, state_dim=8)
     metrics = trainer.update(episodes, chunks, ADVANTAGES[:3], fetch)
     assert metrics["actor/rollout_train_logprob_diff"] < 1e-5
@@ -120,7 +133,7 @@ def skip_together(rank: int, folder: Path) -> None:
 
 
 def all_of_them(rank: int, folder: Path) -> None:
-    for work in (train_and_save, train_openvla_oft, train_adapters, skip_together):
+    for work in (train_and_save, train_openvla_oft, train_adapters, train_compiled, skip_together):
         (folder / work.__name__).mkdir(exist_ok=True)
         work(rank, folder / work.__name__)
 
@@ -177,9 +190,10 @@ def test_all_ranks_skip_a_step_that_is_not_finite_on_one(two_ranks: Path) -> Non
     assert all(torch.isfinite(tensor).all() for tensor in results[0]["weights"].values())
 
 
-def test_openvla_oft_trains_alike_on_two_ranks(two_ranks: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("work", [train_openvla_oft, train_compiled])
+def test_openvla_oft_trains_alike_on_two_ranks(two_ranks: Path, tmp_path: Path, work: Callable) -> None:
     expected = train_openvla_oft(0, tmp_path, world_size=1)
-    trained = read(two_ranks / "train_openvla_oft" / "rank1.pt")
+    trained = read(two_ranks / work.__name__ / "rank1.pt")
     assert trained.keys() == expected.keys()
     from tests.policies.tiny import tiny_policy
 

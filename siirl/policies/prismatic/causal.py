@@ -48,7 +48,8 @@ class PrismaticCausal(PrismaticVLA):
             ids int64 [B, K], and the action ids' logits float32 [B, K, 256]: those of `forward` with these ids.
         """
         hidden, visible, last = self._prompt(input_ids, attention_mask, pixel_values)
-        length = visible.shape[1] + self.num_action_tokens - 1
+        # The last token is not added. One more to spare, as compiled code would be made anew for a cache that is full.
+        length = visible.shape[1] + self.num_action_tokens
         caches = [KeyValues(length) for _ in self.language_model.model.layers]
         hidden = self.transform(hidden, causal_mask(visible), positions_of(visible), caches, is_causal=True)
         state = _pick(hidden, last)

@@ -13,6 +13,10 @@ from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaRota
 
 from siirl.policies.prismatic.vision import VisionBackbone
 
+VARIANTS = 32
+"""Most versions of a block's compiled code. There are 12 for Llama's: one row or several, with a mask or without, each for
+training, a whole sequence, and one more token of it; and one for each two sizes that happen to be equal."""
+
 
 class Projector(nn.Module):
     """Vision features → word embeddings: two layers for one backbone, three for two."""
@@ -135,6 +139,19 @@ class PrismaticVLA(nn.Module):
         self.gradient_checkpointing = True
         for featurizer in self.vision_backbone.featurizers:
             featurizer.set_grad_checkpointing(True)
+
+    def compile_blocks(self) -> None:
+        """Compile Llama layers and vision blocks in place, so that parameters keep their names; at their first use.
+
+        Blocks of one kind share their code. Its sizes are dynamic from the start: code made for the sizes met first, and
+        others later, would make the rounding of a run depend on its history. What cannot be compiled is an error.
+        """
+        from torch._dynamo import config  # takes seconds, and most runs do without
+
+        config.recompile_limit = max(config.recompile_limit, VARIANTS)
+        layers = [*self.language_model.model.layers]
+        for block in [*layers, *(block for f in self.vision_backbone.featurizers for block in f.blocks)]:
+            block.compile(dynamic=True, fullgraph=True)
 
     def restore_buffers(self, device: torch.device) -> None:
         """Compute the rotary frequencies, the only buffers and in no checkpoint; needed after building on ``meta``."""

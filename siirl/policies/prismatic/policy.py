@@ -109,6 +109,8 @@ class PrismaticPolicy(ABC):
         add_adapters(network, model)
         if model.enable_gradient_checkpointing:
             network.enable_gradient_checkpointing()
+        if model.use_torch_compile:
+            network.compile_blocks()
         return cls(network, checkpoint, embodied, model.dtype)
 
     @classmethod
