@@ -129,11 +129,16 @@ def _check_run_folder(config: Config) -> Iterator[str]:
 
 
 def _check_policy(config: Config, tasks: list[Task]) -> Iterator[str]:
-    """The policy folder must fit the config, and every instruction its longest prompt."""
+    """The config must fit the policy's class, the policy folder the config, and every instruction its longest prompt."""
     ref = config.actor_rollout_ref
     factory = POLICIES.get(ref.embodied.embodied_type)
     if factory.untrainable:
         yield from _check_untrainable(config, factory.untrainable)
+    try:
+        factory.check_settings(ref.embodied)
+    except ValueError as error:
+        yield f"{given(config, POLICY_TYPE)}: {error}"
+        return
     if not (Path(ref.model.path) / "config.json").is_file():
         return  # reported by siirl.config.checks, unless this is a dry run
     instructions = [task.instruction for task in tasks] or [""]

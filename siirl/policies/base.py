@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from siirl.config.schema import EmbodiedConfig, ModelConfig, RolloutConfig, ValKwargsConfig
 from siirl.envs.base import EnvObs
-from siirl.registry import Registry
+from siirl.registry import Registry, did_you_mean
 
 PolicyInputs = dict[str, Tensor]
 """What `Policy.prepare` returns: tensors on the policy's device, batch first, so that rows can be sliced and joined."""
@@ -138,10 +139,34 @@ class PolicyFactory(Protocol):
         ...
 
     @staticmethod
-    def describe(path: str) -> EmbodiedConfig:
-        """Settings that fit a folder: its class, action sizes, camera views, and un-normalisation key if it has only one
-        (else empty). Raises ValueError as `load` does, for all that shows without reading the weights."""
+    def describe(path: str, num_images: int | None = None) -> EmbodiedConfig:
+        """Settings that fit a folder: its class, action sizes, camera views (``num_images`` if given), and
+        un-normalisation key if it has only one (else empty). Raises ValueError as `load` does, for all that shows without
+        reading the weights, and when neither the folder nor the class nor ``num_images`` tells the views."""
+        ...
+
+    @staticmethod
+    def check_settings(embodied: EmbodiedConfig) -> None:
+        """Raises ValueError for settings that no folder of this class has."""
         ...
 
 
 POLICIES: Registry[PolicyFactory] = Registry("embodied_type", "siirl.policies")
+
+
+def stated_type(config: dict[str, Any], file: Path) -> str | None:
+    """The ``embodied_type`` that a ``config.json`` states; None where it states none.
+
+    Raises:
+        ValueError: it is no string, or no policy has this name.
+    """
+    if "embodied_type" not in config:
+        return None
+    stated, known = config["embodied_type"], POLICIES.names()
+    if not isinstance(stated, str) or stated not in known:
+        hint = did_you_mean(str(stated), known)
+        raise ValueError(
+            f"{file}: embodied_type is {stated!r}; allowed: {', '.join(known)}.{hint} Correct it, or remove it and "
+            "name the class yourself."
+        )
+    return stated

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from siirl.config.schema import ModelConfig
-from siirl.policies.base import POLICIES, Policy
+from siirl.policies.base import POLICIES, Policy, stated_type
 from siirl.policies.prismatic.loading import read_json
 from siirl.policies.prismatic.parts import ACTION_HEAD, find_parts
 
@@ -20,8 +20,9 @@ def load_policy(
     device: str | torch.device = "cpu",
     dtype: str = "fp32",
     center_crop: bool = True,
+    num_images: int | None = None,
 ) -> Policy:
-    """Load a policy folder; sizes and camera views are those that the folder states.
+    """Load a policy folder; sizes are those that the folder states.
 
     Args:
         path: folder in Hugging Face layout, see ``docs/policies.md``.
@@ -32,15 +33,19 @@ def load_policy(
         device: where it computes.
         dtype: computation type, ``fp32`` or ``bf16``; weights are float32 in either.
         center_crop: see ``actor_rollout_ref.embodied.center_crop``.
+        num_images: camera views that the policy was trained with, 1 main, 2 main and wrist. None: what the folder says,
+            which published ones of OpenVLA-OFT do not.
 
     Raises:
-        ValueError: the folder is incomplete, malformed or of another class; the class or the key is unknown, or not given
-            although the folder does not tell.
+        ValueError: the folder is incomplete, malformed or of another class; the class or the key is unknown; or the class,
+            the key or the views are not given although the folder does not tell.
     """
     if dtype not in DTYPES:
-        raise ValueError(f"unknown dtype {dtype!r}; allowed: {', '.join(DTYPES)}.")
+        raise ValueError(f"unknown dtype {dtype!r}; allowed: {', '.join(DTYPES)}. Give one of them, or leave it out.")
+    if num_images not in (None, 1, 2):
+        raise ValueError(f"num_images is {num_images!r}; allowed: 1 (main view), 2 (main and wrist), or leave it out.")
     factory = POLICIES.get(embodied_type or _stated_type(Path(path)))
-    embodied = factory.describe(str(path))
+    embodied = factory.describe(str(path), num_images)
     embodied.unnorm_key, embodied.center_crop = unnorm_key or embodied.unnorm_key, center_crop
     return factory.load(ModelConfig(path=str(path), dtype=dtype), embodied, torch.device(device))
 
@@ -48,8 +53,8 @@ def load_policy(
 def _stated_type(folder: Path) -> str:
     """The ``embodied_type`` of ``config.json``; without it, what only OpenVLA-OFT has (parts, chunks, proprioception) tells."""
     config = read_json(folder / "config.json")
-    if "embodied_type" in config:
-        return config["embodied_type"]
+    if (stated := stated_type(config, folder / "config.json")) is not None:
+        return stated
     if parts := find_parts(folder):
         return "openvla-oft-l1" if ACTION_HEAD in parts else "openvla-oft"
     if config.get("action_chunks_len", 1) != 1 or config.get("use_proprio", False):

@@ -22,6 +22,7 @@ class OpenVLA(PrismaticPolicy):
     embodied_type = "openvla"
     network = PrismaticCausal
     published_shape = (1, 7)
+    only_chunk_len = 1
     published_views = 1
     model: PrismaticCausal
 
@@ -34,7 +35,7 @@ class OpenVLA(PrismaticPolicy):
             names = " and ".join(file.name for file in checkpoint.parts.values())
             right = "openvla-oft-l1" if ACTION_HEAD in checkpoint.parts else "openvla-oft"
             raise other_type(f"lies beside {names}", cls.embodied_type, right)
-        if (chunk_len := config.get("action_chunks_len", 1)) != 1:
+        if (chunk_len := config.get("action_chunks_len", 1)) != cls.only_chunk_len:
             raise other_type(f"says action_chunks_len {chunk_len}", cls.embodied_type, "openvla-oft")
         if config.get("use_proprio", False):
             raise other_type("says use_proprio", cls.embodied_type, "openvla-oft")

@@ -13,8 +13,8 @@ from siirl.client import export as command
 from siirl.client import main_dag
 from siirl.config.schema import EmbodiedConfig, ModelConfig
 from siirl.policies.openvla_oft import OpenVLAOFT
+from tests.policies.folders import edit
 from tests.policies.observations import observe
-from tests.policies.test_loading import edit
 from tests.policies.tiny import PROJECTOR_FILE, tiny_policy_folder
 from tests.workers.runs import BY_SEED, EXACT, INLINE, TOY, assert_same_weights, command_line, weights_of
 

@@ -59,6 +59,17 @@ WRONG = [
 ]
 
 
+def test_a_plan_without_a_policy_folder_must_fit_the_policys_class(config: Config) -> None:
+    config.dry_run, config.actor_rollout_ref.model.path = True, ""
+    assert preflight(config) == []
+    config.actor_rollout_ref.embodied.embodied_type = "openvla"
+    (line,) = preflight(config)
+    assert line.startswith(f"{REF}.embodied.embodied_type=openvla: {REF}.embodied.action_chunks_len is 8")
+    assert "Set it to 1" in line
+    config.actor_rollout_ref.embodied.action_chunks_len = 1
+    assert preflight(config) == []
+
+
 @pytest.mark.parametrize(("values", "start", "part"), WRONG, ids=[start for _, start, _ in WRONG])
 def test_wrong(config: Config, values: dict, start: str, part: str) -> None:
     for key, value in values.items():

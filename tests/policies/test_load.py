@@ -1,12 +1,14 @@
 """`load_policy`, and the folders of OpenVLA that it refuses."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from siirl.config.load import shipped_folder
 from siirl.config.schema import EmbodiedConfig, ModelConfig
@@ -14,8 +16,8 @@ from siirl.policies import load_policy
 from siirl.policies.base import Sampling
 from siirl.policies.openvla import OpenVLA
 from siirl.policies.openvla_oft import OpenVLAOFT
+from tests.policies.folders import assert_names_wrong_parameters, edit
 from tests.policies.observations import observe
-from tests.policies.test_loading import edit
 from tests.policies.tiny import tiny_openvla, tiny_openvla_folder, tiny_policy_folder
 
 
@@ -57,7 +59,7 @@ def test_published_folders_look_alike_so_the_class_must_be_named(folder: Path) -
 
 
 def test_wrong_arguments_say_what_is_allowed(folder: Path) -> None:
-    with pytest.raises(ValueError, match="unknown dtype 'fp16'; allowed: fp32, bf16"):
+    with pytest.raises(ValueError, match=r"unknown dtype 'fp16'; allowed: fp32, bf16\. Give one of them"):
         load_policy(folder, dtype="fp16")
     with pytest.raises(ValueError, match=r"unknown embodied_type 'openvl'.*Did you mean 'openvla'"):
         load_policy(folder, "openvl")
@@ -99,15 +101,54 @@ def test_contradicting_sizes_say_what_to_set(folder: Path, key: str, given: int,
 
 
 def test_missing_surplus_and_misshaped_parameters_are_named(folder: Path) -> None:
-    weights = load_file(folder / "model.safetensors")
-    weights["proprio_projector.fc1.bias"] = weights.pop("projector.fc1.bias")
-    weights["language_model.model.norm.weight"] = torch.zeros(5)
-    save_file(weights, folder / "model.safetensors")
-    with pytest.raises(ValueError, match="do not fit") as error:
-        load(folder)
-    for part in (
-        "1 missing: projector.fc1.bias",
-        "1 surplus: proprio_projector.fc1.bias",
-        "1 mis-shaped: language_model.model.norm.weight is [5] instead of [32]",
-    ):
-        assert part in str(error.value)
+    assert_names_wrong_parameters(load, folder, "proprio_projector.fc1.bias", "language_model.model.norm.weight", 32)
+
+
+def test_camera_views_that_nothing_tells_must_be_named(folder: Path, tmp_path: Path) -> None:
+    edit(folder / "config.json", num_images_in_input=None)
+    assert load_policy(folder).num_images == 1  # as all published ones of this class
+    oft = tiny_policy_folder(tmp_path)
+    assert load_policy(oft).num_images == 1
+    with pytest.raises(ValueError, match=r"num_images_in_input is 2.*: 1\. Set it to 1 \(load_policy: num_images=1\)"):
+        load_policy(oft, num_images=2)
+    edit(oft / "config.json", num_images_in_input=None)
+    with pytest.raises(ValueError, match=rf"{oft}.* how many camera views .*; give num_images, 1 for the main view, 2"):
+        load_policy(oft)
+    policy = load_policy(oft, num_images=2)
+    assert policy.prepare(observe(1, wrist=True))["images"].shape[1] == 2
+    with pytest.raises(ValueError, match="num_images is 3; allowed: 1"):
+        load_policy(oft, num_images=3)
+    policy.save(str(tmp_path / "saved"))
+    assert load_policy(tmp_path / "saved").num_images == 2
+
+
+@pytest.mark.parametrize("stated", [5, ["openvla"], "openvl"])
+@pytest.mark.parametrize("named", ["openvla", None])
+def test_a_stated_class_that_there_is_not_is_refused(folder: Path, stated: Any, named: str | None) -> None:
+    edit(folder / "config.json", embodied_type=stated)
+    with pytest.raises(ValueError, match=r"embodied_type is .*; allowed: .*openvla, openvla-oft") as error:
+        load_policy(folder, named)
+    assert str(error.value).startswith(f"{folder / 'config.json'}: embodied_type is {stated!r}")
+    assert "Correct it" in str(error.value)
+
+
+def test_messages_name_the_arguments_of_load_policy_too(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"embodied_type=openvla \(load_policy: embodied_type='openvla'\)"):
+        load_policy(folder, "openvla-oft")
+    with pytest.raises(ValueError, match=r"\(load_policy: unnorm_key\)"):
+        load_policy(folder, unnorm_key="libero_goal")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"actor_rollout_ref\.model\.path in a run, with path in load_policy"):
+        load_policy(folder)
+
+
+def test_the_contract_needs_neither_timm_nor_transformers() -> None:
+    code = (
+        "import sys, siirl.policies, siirl.policies.base; heavy = {'timm', 'transformers'}; "
+        "assert not heavy & sys.modules.keys(); "
+        "from siirl.policies import load_policy; assert heavy <= sys.modules.keys(); "
+        "assert load_policy is siirl.policies.load_policy; assert not hasattr(siirl.policies, 'load_polic')"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -14,18 +14,13 @@ from safetensors.torch import load_file, save_file
 from siirl.config.schema import EmbodiedConfig, ModelConfig
 from siirl.policies.base import Sampling
 from siirl.policies.openvla_oft import OpenVLAOFT
+from tests.policies.folders import assert_names_wrong_parameters, edit
 from tests.policies.observations import observe
 from tests.policies.tiny import tiny_policy, tiny_policy_folder
 
 
 def load(folder: Path, **embodied: Any) -> OpenVLAOFT:
     return OpenVLAOFT.load(ModelConfig(path=str(folder), dtype="fp32"), EmbodiedConfig(**embodied), torch.device("cpu"))
-
-
-def edit(file: Path, **changes: Any) -> None:
-    """Change top-level entries of a JSON file; None removes one."""
-    content = {**json.loads(file.read_text()), **changes}
-    file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
 
 
 @pytest.fixture
@@ -76,18 +71,7 @@ def test_statistics_inside_the_config_do_when_there_is_no_file(folder: Path) -> 
 
 
 def test_missing_surplus_and_misshaped_parameters_are_named(folder: Path) -> None:
-    weights = load_file(folder / "model.safetensors")
-    weights["projector.fc9.bias"] = weights.pop("projector.fc1.bias")
-    weights["projector.fc2.bias"] = torch.zeros(5)
-    save_file(weights, folder / "model.safetensors")
-    with pytest.raises(ValueError, match="do not fit") as error:
-        load(folder)
-    for part in (
-        "1 missing: projector.fc1.bias",
-        "1 surplus: projector.fc9.bias",
-        "1 mis-shaped: projector.fc2.bias is [5] instead of [32]",
-    ):
-        assert part in str(error.value)
+    assert_names_wrong_parameters(load, folder, "projector.fc9.bias", "projector.fc2.bias", 32)
 
 
 MALFORMED: dict[str, tuple[str, str | bytes]] = {
@@ -219,10 +203,13 @@ def test_contradicting_action_sizes_say_what_to_set(folder: Path, key: str, give
 
 
 def test_as_many_views_as_the_checkpoint_says(folder: Path) -> None:
-    load(folder, num_images_in_input=2)  # a published config, which does not say
-    edit(folder / "config.json", num_images_in_input=1)
-    with pytest.raises(ValueError, match=r"num_images_in_input is 2, but .* this many camera views: 1\. Set it to 1"):
+    with pytest.raises(
+        ValueError, match=r"num_images_in_input is 2, but .* this many camera views: 1\. Set it to 1"
+    ) as error:
         load(folder, num_images_in_input=2)
+    assert "load_policy: num_images=1" in str(error.value)
+    edit(folder / "config.json", num_images_in_input=None)  # a published config, which does not say
+    assert load(folder, num_images_in_input=2).num_images == 2
 
 
 def test_proprioception_needs_statistics(folder: Path) -> None:

@@ -18,8 +18,8 @@ from siirl.policies.openvla_oft import OpenVLAOFT
 from siirl.policies.openvla_oft_l1 import OpenVLAOFTL1
 from siirl.policies.prismatic.actions import NORMALIZATION
 from siirl.training.export import copy_other_files
+from tests.policies.folders import edit
 from tests.policies.observations import observe, row_of, select
-from tests.policies.test_loading import edit
 from tests.policies.tiny import HEAD_FILE, PROJECTOR_FILE, tiny_l1, tiny_openvla_folder, tiny_parts_folder
 
 GREEDY = Sampling(do_sample=False, temperature=1.0, seeds=[])

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from siirl.config.schema import RolloutConfig, ValKwargsConfig
-from siirl.policies.base import Policy, Sampling
+from siirl.policies.base import Sampling
+from siirl.policies.prismatic.policy import PrismaticPolicy
 from siirl.policies.prismatic.sampling import draw, invert, truncate
 from tests.policies.observations import observe, select
-from tests.policies.tiny import tiny_openvla, tiny_policy
 
 LOGITS = st.lists(st.floats(-12, 12, width=16), min_size=2, max_size=20)  # coarse, so that some are equal
 TOP_K = st.just(-1) | st.integers(1, 24)
@@ -90,39 +90,33 @@ def test_every_setting_of_the_config_is_taken(settings: Callable[..., RolloutCon
     assert Sampling.of(given) == Sampling(do_sample=True, temperature=0.7, top_k=5, top_p=0.9)
 
 
-@pytest.fixture(params=[tiny_policy, tiny_openvla])
-def policy(request: pytest.FixtureRequest) -> Policy:
-    torch.set_num_threads(1)
-    return request.param()
-
-
 @pytest.mark.parametrize("settings", [{"top_k": 3}, {"top_p": 0.5}])
-def test_a_policy_draws_from_the_likeliest_bins_alone(policy: Policy, settings: dict) -> None:
-    inputs, seeds = policy.prepare(observe(3)), [1, 2, 3]
-    anything = policy.act(inputs, Sampling(True, 1.3, seeds))
-    chunk = policy.act(inputs, Sampling(True, 1.3, seeds, **settings))
+def test_a_policy_draws_from_the_likeliest_bins_alone(either: PrismaticPolicy, settings: dict) -> None:
+    inputs, seeds = either.prepare(observe(3)), [1, 2, 3]
+    anything = either.act(inputs, Sampling(True, 1.3, seeds))
+    chunk = either.act(inputs, Sampling(True, 1.3, seeds, **settings))
     assert not torch.equal(chunk.sampled, anything.sampled)
     assert chunk.log_probs.sum() > anything.log_probs.sum()
     for row, seed in enumerate(seeds):
-        alone = policy.act(select(inputs, [row]), Sampling(True, 1.3, [seed], **settings))
+        alone = either.act(select(inputs, [row]), Sampling(True, 1.3, [seed], **settings))
         assert torch.equal(alone.sampled[0], chunk.sampled[row])
 
 
-def test_the_likeliest_bin_of_all_is_what_top_k_of_one_draws(policy: Policy) -> None:
-    inputs = policy.prepare(observe(3))
-    chunk = policy.act(inputs, Sampling(True, 1.3, [1, 2, 3], top_k=1))
-    assert torch.equal(chunk.sampled, policy.act(inputs, Sampling(True, 1.3, [7, 8, 9], top_p=1e-9)).sampled)
+def test_the_likeliest_bin_of_all_is_what_top_k_of_one_draws(either: PrismaticPolicy) -> None:
+    inputs = either.prepare(observe(3))
+    chunk = either.act(inputs, Sampling(True, 1.3, [1, 2, 3], top_k=1))
+    assert torch.equal(chunk.sampled, either.act(inputs, Sampling(True, 1.3, [7, 8, 9], top_p=1e-9)).sampled)
     for other in range(256):  # no bin of the first token, given nothing before it, is likelier
         changed = chunk.sampled.clone()
         changed[:, 0] = other
-        assert (policy.evaluate(inputs, changed, 1.3).log_probs[:, 0] <= chunk.log_probs[:, 0] + 1e-5).all()
+        assert (either.evaluate(inputs, changed, 1.3).log_probs[:, 0] <= chunk.log_probs[:, 0] + 1e-5).all()
 
 
-def test_log_probs_are_of_the_whole_distribution_in_rollout_and_update(policy: Policy) -> None:
-    inputs = policy.prepare(observe(3))
-    chunk = policy.act(inputs, Sampling(True, 1.3, [1, 2, 3], top_k=1, top_p=0.9))
-    now = policy.evaluate(inputs, chunk.sampled, 1.3)
+def test_log_probs_are_of_the_whole_distribution_in_rollout_and_update(either: PrismaticPolicy) -> None:
+    inputs = either.prepare(observe(3))
+    chunk = either.act(inputs, Sampling(True, 1.3, [1, 2, 3], top_k=1, top_p=0.9))
+    now = either.evaluate(inputs, chunk.sampled, 1.3)
     assert (now.log_probs - chunk.log_probs).abs().max() < 2e-5
     assert chunk.log_probs.max() < 0, "renormalised, every token would have probability 1"
     now.log_probs.sum().backward()
-    assert all(p.grad.isfinite().all() for p in policy.model.parameters() if p.grad is not None)
+    assert all(p.grad.isfinite().all() for p in either.model.parameters() if p.grad is not None)

@@ -90,18 +90,22 @@ def test_a_missing_resume_path_is_refused_before_anything_starts(tmp_path: Path)
         same_run_problems(tmp_path, config)
 
 
+def problems_with_policy(folder: Path, name: str) -> list[str]:
+    """What is said of a run that started from the policy ``old`` and shall go on with the one called ``name``."""
+    config, run = Config(), folder / f"run_{name}"
+    config.actor_rollout_ref.model.path = str(folder / "old")
+    save(run, config)
+    config.actor_rollout_ref.model.path = str(folder / name)
+    return same_run_problems(run, config)
+
+
 def test_policies_are_compared_by_architecture_not_by_place(tmp_path: Path) -> None:
     for name, layers in (("old", 4), ("moved", 4), ("other", 5)):
         (tmp_path / name).mkdir()
         architecture = {"layers": layers, "_name_or_path": name, "transformers_version": name}
         (tmp_path / name / "config.json").write_text(json.dumps(architecture))
-    config = Config()
-    config.actor_rollout_ref.model.path = str(tmp_path / "old")
-    save(tmp_path / "run", config)
-    config.actor_rollout_ref.model.path = str(tmp_path / "moved")
-    assert same_run_problems(tmp_path / "run", config) == []
-    config.actor_rollout_ref.model.path = str(tmp_path / "other")
-    (line,) = same_run_problems(tmp_path / "run", config)
+    assert problems_with_policy(tmp_path, "moved") == []
+    (line,) = problems_with_policy(tmp_path, "other")
     assert line.startswith("config.json of actor_rollout_ref.model.path: layers=5: allowed: 4")
 
 
@@ -112,13 +116,8 @@ def test_a_run_does_not_go_on_from_other_start_weights(tmp_path: Path) -> None:
         weights = np.zeros(500_000, np.float32)
         weights[100_000:] = number
         save_file({"head": weights}, tmp_path / name / "model.safetensors")
-    config = Config()
-    config.actor_rollout_ref.model.path = str(tmp_path / "old")
-    save(tmp_path / "run", config)
-    config.actor_rollout_ref.model.path = str(tmp_path / "moved")
-    assert same_run_problems(tmp_path / "run", config) == []
-    config.actor_rollout_ref.model.path = str(tmp_path / "other")
-    (line,) = same_run_problems(tmp_path / "run", config)
+    assert problems_with_policy(tmp_path, "moved") == []
+    (line,) = problems_with_policy(tmp_path, "other")
     assert line.startswith(f"actor_rollout_ref.model.path={tmp_path}/other: allowed: the weights that the run of")
     assert f"({tmp_path}/old); these are others" in line
 

@@ -102,5 +102,5 @@ def find_statistics(statistics: dict[str, Any], unnorm_key: str) -> dict[str, An
     known = sorted(statistics)
     raise ValueError(
         f"unnorm_key {unnorm_key!r} is not in the checkpoint's dataset statistics; it has: {', '.join(known)}."
-        f"{did_you_mean(unnorm_key, known)} Set actor_rollout_ref.embodied.unnorm_key to one of them."
+        f"{did_you_mean(unnorm_key, known)} Set actor_rollout_ref.embodied.unnorm_key (load_policy: unnorm_key) to one of them."
     )

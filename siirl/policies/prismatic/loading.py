@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import nn
 
+from siirl.policies.base import stated_type
 from siirl.policies.lora import merged_state
 from siirl.policies.prismatic.actions import LIMITS, NORMALIZATION
 from siirl.policies.prismatic.parts import PARTS, complete, find_parts, read_part
@@ -27,7 +28,7 @@ CONFIG_KEYS = (
     "pad_to_multiple_of",
     "pad_token_id",
 )
-FIX = "Set actor_rollout_ref.model.path to a complete policy folder."
+FIX = "Name a complete policy folder, with actor_rollout_ref.model.path in a run, with path in load_policy."
 
 
 @dataclass
@@ -94,7 +95,8 @@ class Checkpoint:
 
 
 def check_config(config: dict[str, Any], file: Path) -> None:
-    """Raises ValueError for a ``config.json`` of another kind of model."""
+    """Raises ValueError for a ``config.json`` of another kind of model, or of no policy that there is."""
+    stated_type(config, file)
     if absent := [key for key in CONFIG_KEYS if key not in config]:
         raise ValueError(f"{file} is not an OpenVLA config, it lacks: {', '.join(absent)}. {FIX}")
     ids = [] if "timm_model_args" in config else config.get("timm_model_ids", [])

@@ -38,6 +38,8 @@ class PrismaticPolicy(ABC):
     network: ClassVar[type[PrismaticVLA]]
     published_shape: ClassVar[tuple[int, int]]
     """(chunk length, dimensions) of the published checkpoints, whose ``config.json`` does not state them."""
+    only_chunk_len: ClassVar[int | None] = None
+    """Chunk length of every checkpoint there can be; None where it is not the same."""
     published_views: ClassVar[int | None] = None
     """Camera views of all of them; None where it is not the same."""
     untrainable: ClassVar[str] = ""
@@ -114,23 +116,43 @@ class PrismaticPolicy(ABC):
         return cls(network, checkpoint, embodied, model.dtype)
 
     @classmethod
-    def describe(cls, path: str) -> EmbodiedConfig:
+    def describe(cls, path: str, num_images: int | None = None) -> EmbodiedConfig:
         """What a folder says of itself: action sizes, camera views, and its un-normalisation key if it has only one.
 
+        Args:
+            num_images: camera views, for a folder that does not say.
+
         Raises:
-            ValueError: a file other than the weights is missing or malformed, or the folder is of another architecture.
+            ValueError: a file other than the weights is missing or malformed, the folder is of another architecture, or
+                nothing tells the camera views.
         """
         checkpoint = Checkpoint.read(Path(path))
         cls.check_architecture(checkpoint)
         chunk_len, action_dim = cls.action_shape(checkpoint.config)
+        views = num_images or checkpoint.config.get("num_images_in_input", cls.published_views)
+        if views is None:
+            raise ValueError(
+                f"{path!r} does not say how many camera views the policy was trained with (num_images_in_input of its "
+                "config.json); give num_images, 1 for the main view, 2 for main and wrist."
+            )
         keys = list(checkpoint.statistics)
         return EmbodiedConfig(
             embodied_type=cls.embodied_type,
             action_chunks_len=chunk_len,
             action_token_len=action_dim,
-            num_images_in_input=checkpoint.config.get("num_images_in_input", cls.published_views or 1),
+            num_images_in_input=views,
             unnorm_key=keys[0] if len(keys) == 1 else "",
         )
+
+    @classmethod
+    def check_settings(cls, embodied: EmbodiedConfig) -> None:
+        """Raises ValueError for settings that no folder of this class has."""
+        if cls.only_chunk_len not in (None, embodied.action_chunks_len):
+            raise ValueError(
+                f"actor_rollout_ref.embodied.action_chunks_len is {embodied.action_chunks_len}, but {cls.embodied_type!r} "
+                f"always predicts chunks of {cls.only_chunk_len}. Set it to {cls.only_chunk_len}, or "
+                "actor_rollout_ref.embodied.embodied_type to another class."
+            )
 
     @classmethod
     def check_architecture(cls, checkpoint: Checkpoint) -> None:
@@ -142,6 +164,7 @@ class PrismaticPolicy(ABC):
     def _without_weights(cls, checkpoint: Checkpoint, embodied: EmbodiedConfig) -> PrismaticVLA:
         """The network on ``meta``. Raises ValueError when the config contradicts the checkpoint."""
         cls.check_architecture(checkpoint)
+        cls.check_settings(embodied)
         cls._check_sizes(checkpoint, embodied)
         with torch.device("meta"):
             return cls.network(checkpoint.config, embodied.action_chunks_len * embodied.action_token_len)
@@ -160,13 +183,14 @@ class PrismaticPolicy(ABC):
             if given != allowed:
                 raise ValueError(
                     f"actor_rollout_ref.embodied.{name} is {given}, but the checkpoint {source}: {allowed}. "
-                    f"Set it to {allowed}."
+                    f"Set it to {allowed}{f' (load_policy: num_images={allowed})' if name == 'num_images_in_input' else ''}."
                 )
 
     def save(self, folder: str) -> None:
         """Write a Hugging Face-style folder, adapters merged in; without any it loads back bit for bit. Its config.json states
-        the ``embodied_type``."""
-        config = {**self.checkpoint.config, "embodied_type": self.embodied_type}
+        class and camera views."""
+        stated = {"embodied_type": self.embodied_type, "num_images_in_input": self.num_images}
+        config = {**self.checkpoint.config, **stated}
         replace(self.checkpoint, config=config).write(Path(folder), self.model)
 
     def prompt_length(self, instruction: str) -> int:
@@ -191,7 +215,8 @@ class PrismaticPolicy(ABC):
             if obs.wrist_images is None:
                 raise ValueError(
                     "num_images_in_input is 2 but the environment gives no wrist images; "
-                    "set actor_rollout_ref.embodied.num_images_in_input=1 or use an env_type with a wrist camera."
+                    "set actor_rollout_ref.embodied.num_images_in_input=1 (load_policy: num_images=1) if the policy was trained "
+                    "with one view, or use an env_type with a wrist camera (outside of a run: give wrist_images)."
                 )
             views.append(obs.wrist_images)
         size = self.model.vision_backbone.image_size
@@ -223,7 +248,7 @@ def other_type(states: str, loaded_as: str, right: str) -> ValueError:
     """The error for a folder of another architecture."""
     return ValueError(
         f"the checkpoint's config.json {states}, so it cannot be loaded as {loaded_as!r}. "
-        f"Set actor_rollout_ref.embodied.embodied_type={right}."
+        f"Set actor_rollout_ref.embodied.embodied_type={right} (load_policy: embodied_type={right!r})."
     )
 
 
