@@ -76,10 +76,10 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def write_result(name: str, result: dict[str, Any]) -> Path:
-    """Write ``benchmarks/results/<name>.json`` with the machine beside the numbers."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+def write_result(name: str, result: dict[str, Any], folder: Path = RESULTS) -> Path:
+    """Write ``<name>.json`` with the machine beside the numbers."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps({"environment": environment()} | result, indent=1) + "\n")
     return path
 

@@ -1,6 +1,7 @@
 """The same forwards as one would first write them with timm and transformers, for comparison: LlamaForCausalLM as it is.
 
-Every block of the vision towers and the logits of every id and position are computed, and weights are held in the dtype of computation.
+Every block of the vision towers and the logits of every id and position are computed, and weights are held in the dtype of
+computation.
 """
 
 import copy
@@ -35,7 +36,7 @@ class PlainPolicy:
     def embeddings(self, inputs: PolicyInputs) -> Tensor:
         """BOS, patches, proprioception where there is, rest of the prompt: [B, S, H]."""
         backbone, projector = self.model.vision_backbone, self.model.projector
-        batch, views = inputs["images"].shape[:2]
+        batch = len(inputs["images"])
         pixels = inputs["images"].permute(0, 1, 4, 2, 3).flatten(0, 1).to(self.dtype) / 255
         features = []
         for tower, (mean, std) in zip(backbone.featurizers, backbone.normalisation, strict=True):

@@ -1,13 +1,16 @@
 """How fast the policy acts and is updated, and a video is embedded, beside what the machine's matrix products allow.
 
-``python -m benchmarks.policy`` takes the shipped start policy and larger ones with random weights; with a GPU
-(``--device cuda``), random weights of the published OpenVLA-7B and of V-JEPA 2's ViT-g. It needs torch, transformers, timm and no
-Ray or simulator. The floor is the time that the counted operations would take at this machine's own matrix product (`benchmarks.flops`),
-and beside `act` runs the forward as one would first write it (`benchmarks.plain`). Floor, ours and plain are measured in turns, because
-a machine's speed drifts; results are medians over the rounds of ratios taken within one.
+``python -m benchmarks.policy`` takes the shipped start policy and a larger one with random weights; with ``--device cuda``,
+random weights of the published OpenVLA-7B and of V-JEPA 2's ViT-g. It needs torch, transformers and timm, but no Ray and no
+simulator.
+
+The floor is the time that the counted operations take at this machine's own matrix product (`benchmarks.flops`), and beside `act`
+runs the forward as one would first write it (`benchmarks.plain`). They are measured in turns, because a machine's speed drifts,
+and results are medians over rounds of ratios within one.
 """
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,8 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.common import peak_memory, print_table, release, write_result
+from benchmarks.common import RESULTS, peak_memory, print_table, release, write_result
 from benchmarks.flops import forward_flops, matmul_rate, synchronise, video_flops
 from benchmarks.plain import plain, plain_clip
 from benchmarks.published import INSTRUCTION, OPENVLA_7B, VIT_G, random_policy, random_video_encoder, scaled
@@ -81,7 +85,8 @@ class Video:
 
 SMALL_TOWERS = ["vit_small_patch14_reg4_dinov2.lvd142m", "vit_small_patch14_dinov2.lvd142m"]
 MEDIUM = scaled(1024, 2752, 6, 8, timm_model_ids=SMALL_TOWERS)
-TINY = scaled(64, 128, 2, 2, timm_model_ids=SMALL_TOWERS)
+TINY_TOWER = {"img_size": 112, "embed_dim": 48, "depth": 3, "num_heads": 2, "class_token": False, "global_pool": ""}
+TINY = scaled(64, 128, 2, 2, image_sizes=[112, 112], timm_model_args=[TINY_TOWER, TINY_TOWER])
 VIT_SMALL = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "mlp_ratio": 4}
 CASES: dict[str, list[Case | Video]] = {
     "cpu": [
@@ -92,10 +97,10 @@ CASES: dict[str, list[Case | Video]] = {
         Video("V-JEPA 2, ViT-S width, 16 × 224²", 224, 16, VIT_SMALL),
     ],
     "cuda": [
-        Case("OpenVLA-OFT 7B", "openvla-oft", "bf16", OPENVLA_7B, (1, 2, 4, 8, 16, 32, 64)),
-        Case("OpenVLA 7B", "openvla", "bf16", OPENVLA_7B, (1, 4, 16, 32, 64)),
-        Case("OpenVLA-OFT 7B", "openvla-oft", "bf16", OPENVLA_7B, (), (4, 8, 16, 32), (True,), 8),
-        Case("OpenVLA-OFT 7B", "openvla-oft", "bf16", OPENVLA_7B, (), (2, 4), (False,), 8),
+        Case("7B", "openvla-oft", "bf16", OPENVLA_7B, (1, 4, 8, 16, 32, 64)),
+        Case("7B", "openvla", "bf16", OPENVLA_7B, (1, 8, 32, 64)),
+        Case("7B", "openvla-oft", "bf16", OPENVLA_7B, (), (2,), (False,), 8),
+        Case("7B", "openvla-oft", "bf16", OPENVLA_7B, (), (8, 16, 24), (True,), 8),
         Video("V-JEPA 2, ViT-g, 64 × 384²", 384, 64, VIT_G),
     ],
     "tiny": [
@@ -112,6 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--cases", choices=tuple(CASES), help="the device's; tiny: the same path in seconds")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     given = parser.parse_args(arguments)
     device, rows = torch.device(given.device), []
     for case in CASES[given.cases or given.device]:
@@ -120,8 +126,15 @@ def main(arguments: list[str] | None = None) -> None:
             print(row, flush=True)
         release(device)
     report(rows)
-    name = {"cpu": "policy", "cuda": "policy_gpu"}[given.device] + ("_tiny" if given.cases == "tiny" else "")
-    print(write_result(name, {"rounds": given.rounds, "rows": rows}))
+    load = round(os.getloadavg()[0], 2)
+    name = {"cpu": "policy", "cuda": "policy_gpu"}[given.device]
+    print(
+        write_result(
+            name,
+            {"rounds": given.rounds, "threads": torch.get_num_threads(), "load_at_the_end": load, "rows": rows},
+            given.out,
+        )
+    )
 
 
 def measure(case: Case | Video, device: torch.device, rounds: int) -> Iterator[Row]:
@@ -191,8 +204,15 @@ def measure_video(case: Video, device: torch.device, rounds: int) -> Row:
     def as_it_is() -> torch.Tensor:
         return plain_clip(other, video[0].to(device), DTYPES[dtype]).cpu()
 
+    def with_cudnn() -> torch.Tensor:
+        with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+            return ours.encode(video)
+
+    runs: dict[str, Callable[[], object]] = {"ours": lambda: ours.encode(video), "plain": as_it_is}
+    if device.type == "cuda":  # whether PyTorch's own choice of the attention kernel is the best
+        runs["cudnn_attention"] = with_cudnn
     with peak_memory(device) as peak:
-        found = in_turns({"ours": lambda: ours.encode(video), "plain": as_it_is}, device, DTYPES[dtype], rounds)
+        found = in_turns(runs, device, DTYPES[dtype], rounds)
     described = Case(case.name, "", dtype, None, ())
     return row("embed", described, 1, video_flops(encoder), found, 1) | {"peak_gib": peak.gib}
 
@@ -230,8 +250,9 @@ def row(what: str, case: Case, batch: int, flops: int, found: dict[str, list[flo
         "samples_per_s": samples / statistics.median(seconds),
         "of_floor": statistics.median(f / s for f, s in zip(floors, seconds, strict=True)),
     }
+    for other in found.keys() - {"ours", "rate"}:
+        result[f"{other}_samples_per_s"] = samples / statistics.median(found[other])
     if "plain" in found:
-        result["plain_samples_per_s"] = samples / statistics.median(found["plain"])
         result["of_plain"] = statistics.median(p / s for p, s in zip(found["plain"], seconds, strict=True))
     return result
 
@@ -248,9 +269,7 @@ def report(rows: list[Row]) -> None:
         cells.append(
             [r["what"], name, r["dtype"], r["batch"], speed, f"{r['of_floor']:.0%}", beside, f"{r['peak_gib']:.2f}"]
         )
-    print_table(
-        "samples per second", ["", "", "dtype", "batch", "samples/s", "of floor", "× plain", "peak GiB"], cells
-    )
+    print_table("samples per second", ["", "", "dtype", "batch", "samples/s", "of floor", "× plain", "peak GiB"], cells)
 
 
 def observation(rows: int) -> EnvObs:

@@ -28,7 +28,6 @@ OPENVLA_7B: dict[str, Any] = {
 """``openvla/openvla-7b``: DINOv2 ViT-L and SigLIP So400m, Llama 2 7B (Hugging Face's defaults); 7,541,237,184 parameters."""
 
 INSTRUCTION = "pick up the black bowl between the plate and the ramekin and place it on the plate"
-STATISTICS = {"libero_spatial": {"action": {"q01": [-1.0] * 7, "q99": [1.0] * 7, "mask": [True] * 6 + [False]}}}
 
 
 def scaled(hidden_size: int, intermediate_size: int, layers: int, heads: int, **other: Any) -> dict[str, Any]:
@@ -38,15 +37,22 @@ def scaled(hidden_size: int, intermediate_size: int, layers: int, heads: int, **
     return {**OPENVLA_7B, **other, "text_config": OPENVLA_7B["text_config"] | text}
 
 
+def checkpoint_of(config: dict[str, Any]) -> Checkpoint:
+    """A policy folder without its weights, that reads `INSTRUCTION`; its statistics mean nothing."""
+    words = sorted({*INSTRUCTION.split(), "in", ":", "what", "action", "should", "robot", "take", "to", "?", "out"})
+    statistics = {
+        "action": {"q01": [-1.0] * 7, "q99": [1.0] * 7, "mask": [True] * 6 + [False]},
+        "proprio": {"q01": [-1.0] * 8, "q99": [1.0] * 8},
+    }
+    return Checkpoint(config, {"libero_spatial": statistics}, word_tokenizer(words))
+
+
 def random_policy(
     config: dict[str, Any], embodied_type: str, dtype: str, device: torch.device, checkpointing: bool = False
 ) -> PrismaticPolicy:
-    """A policy with random weights, made where it computes, that reads `INSTRUCTION`; its actions mean nothing."""
-    words = sorted({*INSTRUCTION.split(), *"in : what action should the robot take to ? out".split()})
-    statistics = {"libero_spatial": STATISTICS["libero_spatial"] | {"proprio": {"q01": [-1.0] * 8, "q99": [1.0] * 8}}}
-    checkpoint = Checkpoint(config, statistics, word_tokenizer(words))
+    """A policy with random weights, made where it computes."""
     factory: Any = POLICIES.get(embodied_type)
-    policy: PrismaticPolicy = factory.build(checkpoint, EmbodiedConfig(), dtype, device)
+    policy: PrismaticPolicy = factory.build(checkpoint_of(config), EmbodiedConfig(), dtype, device)
     if checkpointing:
         policy.model.enable_gradient_checkpointing()
     return policy

@@ -59,7 +59,9 @@ def test_openvla_decoding_and_its_update() -> None:
     assert counted(lambda: policy.act(inputs, Sampling(True, 1.0, [0]))) == acting
     ids = torch.zeros(1, 7, dtype=torch.int32)
     training = forward_flops(policy.model, prompt)
-    assert counted(lambda: policy.evaluate(inputs, ids, 1.0)) == pytest.approx(training, rel=0.05)  # its square is whole
+    assert counted(lambda: policy.evaluate(inputs, ids, 1.0)) == pytest.approx(
+        training, rel=0.05
+    )  # its square is whole
 
 
 def test_vjepa2() -> None:
@@ -67,7 +69,9 @@ def test_vjepa2() -> None:
     video = VJEPA2(encoder, 32, 4, CPU, half=False, offload=False)
     frames = torch.randint(0, 256, (1, 4, 32, 32, 3), dtype=torch.uint8)
     assert counted(lambda: video.encode(frames)) == video_flops(encoder)
-    torch.testing.assert_close(video.encode(frames)[0], plain_clip(encoder, frames[0], torch.float32), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        video.encode(frames)[0], plain_clip(encoder, frames[0], torch.float32), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("config", ["tiny", "two towers"])

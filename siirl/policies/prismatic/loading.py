@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 
 SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "preprocessor_config.json")
 CONFIG_KEYS = (
@@ -107,9 +107,21 @@ def _check_vocabulary(config: dict[str, Any], tokenizer: Tokenizer, file: Path) 
 
 
 def load_weights(model: nn.Module, folder: Path, device: torch.device) -> None:
-    """Give a model built on ``meta`` its parameters, float32 on ``device``. Raises ValueError as `check_weights`."""
+    """Give a model built on ``meta`` its parameters, float32 on ``device``. Raises ValueError as `check_weights`.
+
+    Besides the parameters, memory holds one tensor at a time: they go straight to their own place, and a file is mapped anew for
+    each, because pages once read stay in memory while it is mapped. Nothing refers to the files afterwards.
+    """
     check_weights(model, folder)
-    weights = {name: stored[...].to(device, torch.float32) for name, stored in _stored_tensors(folder)}
+    weights: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        with _opened(file) as stored:
+            names = list(stored.keys())
+        for name in names:
+            with _opened(file) as stored:
+                tensor = stored.get_tensor(name).to(device)
+                weights[name] = torch.empty_like(tensor, dtype=torch.float32).copy_(tensor)
+            del tensor  # it refers to the mapping
     model.load_state_dict(weights, assign=True)
 
 
@@ -151,15 +163,17 @@ def weight_files(folder: Path) -> list[Path]:
 def _stored_tensors(folder: Path) -> Iterator[tuple[str, Any]]:
     """Every tensor of the folder's weights by name, as a slice of its file that is not read yet."""
     for file in weight_files(folder):
-        try:
-            opened = safe_open(file, framework="pt")
-        except SafetensorError as error:
-            raise ValueError(
-                f"{file} is no safetensors file, or cut short ({error}); download it again. {FIX}"
-            ) from error
-        with opened as tensors:
+        with _opened(file) as tensors:
             for name in tensors.keys():  # noqa: SIM118  (not a dict)
                 yield name, tensors.get_slice(name)
+
+
+def _opened(file: Path) -> Any:
+    """A safetensors file, mapped. Raises ValueError when it is damaged."""
+    try:
+        return safe_open(file, framework="pt")
+    except SafetensorError as error:
+        raise ValueError(f"{file} is no safetensors file, or cut short ({error}); download it again. {FIX}") from error
 
 
 def read_json(file: Path) -> dict[str, Any]:
