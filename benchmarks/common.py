@@ -1,13 +1,19 @@
 """What every benchmark shares: where results go, which machine and versions made them, and a printed table."""
 
+import gc
+import importlib.util
 import json
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -15,14 +21,16 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def environment() -> dict[str, Any]:
-    """The machine and the versions behind a result."""
+    """The machine and the versions behind a result, of those packages that are there."""
     packages = ("torch", "transformers", "timm", "ray", "mujoco", "robosuite", "numpy")
-    return {
+    present = [name for name in packages if importlib.util.find_spec(name)]
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return gpu | {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
+        "versions": {name: version(name) for name in present},
     }
 
 
@@ -33,10 +41,45 @@ def _cpu_model() -> str:
     return platform.processor()
 
 
-def write_result(name: str, result: dict[str, Any]) -> Path:
-    """Write ``benchmarks/results/<name>.json`` with the machine beside the numbers."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+@dataclass
+class Peak:
+    """What `peak_memory` found, GiB."""
+
+    gib: float = 0.0
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[Peak]:
+    """The most memory within: on a GPU what PyTorch's allocator gave out, on a CPU what was resident of this process."""
+    peak = Peak()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        yield peak
+        peak.gib = torch.cuda.max_memory_allocated(device) / 2**30
+        return
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    yield peak
+    peak.gib = memory_status()["VmHWM"]
+
+
+def memory_status(process: int | str = "self") -> dict[str, float]:
+    """Resident memory of a process by kind (``VmHWM`` the highest so far, ``VmRSS``, ``RssAnon``, ``RssFile``), GiB."""
+    lines = [line.split() for line in Path(f"/proc/{process}/status").read_text().splitlines()]
+    wanted = ("VmHWM:", "VmRSS:", "RssAnon:", "RssFile:")
+    return {line[0][:-1]: int(line[1]) / 2**20 for line in lines if line and line[0] in wanted}
+
+
+def release(device: torch.device) -> None:
+    """Give memory that nothing refers to back."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def write_result(name: str, result: dict[str, Any], folder: Path = RESULTS) -> Path:
+    """Write ``<name>.json`` with the machine beside the numbers."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps({"environment": environment()} | result, indent=1) + "\n")
     return path
 

@@ -171,9 +171,12 @@ class Trainer(Generic[E]):
     def _backward(self, micro: MicroBatch, active: float) -> Tensor:
         """Add a micro-batch's gradient; returns its sums, in the order of `SUMS`."""
         actor, temperature = self.actor, self.config.actor_rollout_ref.rollout.temperature
+        inputs = self.policy.prepare(
+            micro.obs
+        )  # first: the host prepares images while the device still computes the last ones
         mask = micro.mask.to(self.device)
         tokens = micro.tokens.to(self.device)
-        now = self.policy.evaluate(self.policy.prepare(micro.obs), tokens, temperature)
+        now = self.policy.evaluate(inputs, tokens, temperature)
         policy_loss = ppo_clip_loss(
             now.log_probs,
             micro.log_probs.to(self.device),

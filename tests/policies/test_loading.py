@@ -56,6 +56,16 @@ def test_shards_and_half_precision_load_like_one_file(folder: Path) -> None:
         load(folder)
 
 
+def test_a_loaded_policy_does_not_depend_on_its_files_any_more(folder: Path) -> None:
+    """Parameters that were mapped, not copied, would change with the file, and pages of a shard would stay in memory."""
+    policy, weights = load(folder), folder / "model.safetensors"
+    with open(weights, "r+b") as file:
+        file.seek(weights.stat().st_size // 4)
+        file.write(bytes(weights.stat().st_size // 2))
+    expected = tiny_policy().model.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in policy.model.state_dict().items())
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "dataset_statistics.json"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 
 from siirl.policies.base import stated_type
 from siirl.policies.lora import merged_state
@@ -120,11 +120,28 @@ def _check_vocabulary(config: dict[str, Any], tokenizer: Tokenizer, file: Path) 
 
 
 def load_weights(model: nn.Module, folder: Path, device: torch.device) -> None:
-    """Give a model built on ``meta`` its parameters, float32 on ``device``. Raises ValueError as `check_weights`."""
+    """Give a model built on ``meta`` its parameters, float32 on ``device``. Raises ValueError as `check_weights`.
+
+    Besides the parameters, memory holds one tensor at a time: they go straight to their own place, and a file is mapped anew for
+    each, because pages once read stay in memory while it is mapped. Nothing refers to the files afterwards.
+    """
     check_weights(model, folder)
-    stored = stored_tensors(folder, _parts_of(model, folder))
-    weights = {name: values[...].to(device, torch.float32) for name, _, values in stored}
+    weights: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        with _opened(file) as stored:
+            names = list(stored.keys())
+        for name in names:
+            with _opened(file) as stored:
+                weights[name] = _unmapped(stored.get_tensor(name), device)
+    for part, file in _parts_of(model, folder).items():
+        weights |= {f"{part}.{name}": _unmapped(tensor, device) for name, tensor in read_part(file).items()}
     model.load_state_dict(weights, assign=True)
+
+
+def _unmapped(tensor: Tensor, device: torch.device) -> Tensor:
+    """A float32 copy on ``device`` that does not refer to the file which ``tensor`` is mapped from."""
+    tensor = tensor.to(device)
+    return torch.empty_like(tensor, dtype=torch.float32).copy_(tensor)
 
 
 def check_weights(model: nn.Module, folder: Path) -> None:
@@ -175,19 +192,21 @@ def stored_tensors(folder: Path, parts: Mapping[str, Path]) -> Iterator[tuple[st
     """Name, shape, and what ``[...]`` reads the values from, of every tensor of a folder's merged weights and of ``parts``
     (see `siirl.policies.prismatic.parts.find_parts`)."""
     for file in weight_files(folder):
-        try:
-            opened = safe_open(file, framework="pt")
-        except SafetensorError as error:
-            raise ValueError(
-                f"{file} is no safetensors file, or cut short ({error}); download it again. {FIX}"
-            ) from error
-        with opened as tensors:
+        with _opened(file) as tensors:
             for name in tensors.keys():  # noqa: SIM118  (not a dict)
                 stored = tensors.get_slice(name)
                 yield name, stored.get_shape(), stored
     for part, file in parts.items():
         for name, tensor in read_part(file).items():
             yield f"{part}.{name}", list(tensor.shape), tensor
+
+
+def _opened(file: Path) -> Any:
+    """A safetensors file, mapped. Raises ValueError when it is damaged."""
+    try:
+        return safe_open(file, framework="pt")
+    except SafetensorError as error:
+        raise ValueError(f"{file} is no safetensors file, or cut short ({error}); download it again. {FIX}") from error
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -32,6 +32,20 @@ class Projector(nn.Module):
         return hidden if self.fc3 is None else self.fc3(F.gelu(hidden))
 
 
+class RMSNorm(nn.Module):
+    """Llama's norm under its published name, rounded to autocast's dtype once and not again for each projection behind it."""
+
+    def __init__(self, weight: nn.Parameter, eps: float) -> None:
+        super().__init__()
+        self.weight = weight
+        self.eps = eps
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        normed = F.rms_norm(hidden.float(), self.weight.shape, self.weight, self.eps)
+        device = hidden.device.type
+        return normed.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else normed
+
+
 class KeyValues:
     """Keys and values of one layer, written in place; the part of a cache that Llama's attention needs.
 
@@ -80,6 +94,9 @@ class PrismaticVLA(nn.Module):
             self.vision_backbone.embed_dim, text.hidden_size, config["use_fused_vision_backbone"]
         )
         self.language_model = LlamaForCausalLM(text)
+        for layer in self.language_model.model.layers:
+            for name in ("input_layernorm", "post_attention_layernorm"):
+                setattr(layer, name, RMSNorm(getattr(layer, name).weight, text.rms_norm_eps))
 
     @property
     def first_action_id(self) -> int:

@@ -73,9 +73,9 @@ class PrismaticOFT(PrismaticVLA):
 
     def _sequence(self, input_ids: Tensor, prefix: Tensor) -> Tensor:
         """Embeddings of the whole sequence, [B, S, H]."""
-        embed = self.language_model.model.embed_tokens
-        words = embed(input_ids)
-        stop = embed(torch.full_like(input_ids[:, :1], STOP_TOKEN))
+        # In one call, because each makes a gradient as large as the whole vocabulary.
+        words = self.language_model.model.embed_tokens(F.pad(input_ids, (0, 1), value=STOP_TOKEN))
+        words, stop = words[:, :-1], words[:, -1:]
         actions = words.new_zeros(len(words), self.num_action_tokens, words.shape[-1])
         return torch.cat([after_bos(words, prefix), actions, stop], dim=1)
 

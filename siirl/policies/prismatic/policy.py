@@ -69,9 +69,16 @@ class PrismaticPolicy(ABC):
         return config.get("action_chunks_len", chunk_len), config.get("action_token_len", action_dim)
 
     @classmethod
-    def build(cls, checkpoint: Checkpoint, embodied: EmbodiedConfig, dtype: str = "fp32", device: str = "cpu") -> Self:
-        """A policy with random weights, for supervised fine-tuning from scratch and for tests."""
-        model = cls.network(checkpoint.config, int(np.prod(cls.action_shape(checkpoint.config)))).to(device)
+    def build(
+        cls,
+        checkpoint: Checkpoint,
+        embodied: EmbodiedConfig,
+        dtype: str = "fp32",
+        device: str | torch.device = "cpu",
+    ) -> Self:
+        """A policy with random weights, made where it computes, for supervised fine-tuning from scratch and for tests."""
+        with torch.device(device):
+            model = cls.network(checkpoint.config, int(np.prod(cls.action_shape(checkpoint.config))))
         return cls(model, checkpoint, embodied, dtype)
 
     @classmethod
