@@ -1,9 +1,9 @@
 """How much memory of the host loading a policy takes beside the weights themselves.
 
-``python -m benchmarks.loading`` writes policies of the published architecture (fewer Llama layers, random weights, three shards)
-to a temporary folder, in bf16 and in float32, 4 to 5 GB each, and loads them through `siirl.policies.load_policy` in a fresh process.
-The high-water mark of resident memory (VmHWM) counts private memory (RssAnon) and pages of mapped files (RssFile), and what the
-process held before, after its imports.
+``python -m benchmarks.loading`` writes policies of the published architecture (fewer Llama layers, random weights,
+three shards) to a temporary folder, in bf16 and in float32, 4 to 5 GB each, and loads them through
+`siirl.policies.load_policy` in a fresh process. The high-water mark of resident memory (VmHWM) counts private memory
+(RssAnon) and pages of mapped files (RssFile), and what the process held before, after its imports.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """A folder laid out like the published OpenVLA checkpoints, with small random networks, to try a walk-through without 15 GB.
 
-``python examples/bring_your_checkpoint/synthetic.py FOLDER`` writes 220 MB: sharded bf16 safetensors with their index, a
+``python examples/bring_your_checkpoint/synthetic.py FOLDER`` writes 130 MB: sharded bf16 safetensors with their index, a
 ``config.json`` that names timm models and does not say which policy it is, a tokenizer of 32,000 tokens with Llama's
 special ids, and statistics under ``libero_spatial_no_noops``. Its actions are noise.
 """
@@ -62,7 +62,10 @@ def main() -> None:
     """Write the folder that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    write(parser.parse_args().folder)
+    folder = parser.parse_args().folder
+    if folder.exists():
+        parser.error(f"{folder} is there already; remove it or name another folder")
+    write(folder)
 
 
 def write(folder: Path) -> None:
