@@ -15,7 +15,7 @@ MATMUL_SIZES = {"cuda": (8192,), "cpu": (1024, 2048)}
 """Sides of the square matrices by which `matmul_rate` knows a machine."""
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype, repeats: int = 10) -> float:
+def matmul_rate(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> float:
     """Operations per second of this machine's matrix product at ``dtype``: its best size, its best repeat."""
     best = 0.0
     for size in MATMUL_SIZES[device.type]:
