@@ -92,8 +92,8 @@ CASES: dict[str, list[Case | Video]] = {
     "cpu": [
         Case("start policy, 3 M", "openvla-oft", "bf16", None, (1, 2, 4, 8, 16), (8, 32)),
         Case("start policy, 3 M", "openvla-oft", "fp32", None, (1, 4, 16), (32,)),
-        Case("random, 180 M", "openvla-oft", "bf16", MEDIUM, (1, 4), (4,), micro_batches=2),
-        Case("random, 180 M", "openvla", "bf16", MEDIUM, (1, 4)),
+        Case("random, 191 M", "openvla-oft", "bf16", MEDIUM, (1, 4), (4,), micro_batches=2),
+        Case("random, 191 M", "openvla", "bf16", MEDIUM, (1, 4)),
         Video("V-JEPA 2, ViT-S width, 16 × 224²", 224, 16, VIT_SMALL),
     ],
     "cuda": [
