@@ -2,7 +2,8 @@
 
 import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,25 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from siirl.data.lerobot import video
-from siirl.data.lerobot.layout import DATA_PATH, EPISODES, INFO, TASKS, VIDEO_PATH, Columns, Info, read_info
+from siirl.data.lerobot.layout import (
+    DATA_PATH,
+    EPISODES,
+    INFO,
+    MOST_ROWS,
+    TASKS,
+    VIDEO_PATH,
+    Columns,
+    Info,
+    is_number,
+    read_info,
+    whole,
+)
 
 TRIAL = "trial_id"
+MOST_SECONDS = 1e9  # of a video
 
 
 @dataclass(frozen=True)
@@ -67,17 +81,14 @@ class Demonstrations:
     def _images(self, demo: Demo, steps: Sequence[int]) -> np.ndarray:
         """As `frames`, of images inside a data file; only the row groups that hold the episode are read."""
         frames, begin = [], 0
-        try:
-            with pq.ParquetFile(demo.file) as parquet:
-                for group in range(parquet.num_row_groups):
-                    end = begin + parquet.metadata.row_group(group).num_rows
-                    rows = [demo.row + s - begin for s in steps if begin <= demo.row + s < end]
-                    if rows:
-                        cells = parquet.read_row_group(group, columns=[self.columns.camera])[self.columns.camera]
-                        frames += [_decode(demo.file, cells[row].as_py(), self.info.image_size) for row in rows]
-                    begin = end
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{demo.file} cannot be read ({error}); get it again") from error
+        with _parquet(demo.file) as parquet:
+            for group in range(parquet.num_row_groups):
+                end = begin + parquet.metadata.row_group(group).num_rows
+                rows = [demo.row + s - begin for s in steps if begin <= demo.row + s < end]
+                if rows:
+                    cells = parquet.read_row_group(group, columns=[self.columns.camera])[self.columns.camera]
+                    frames += [_decode(demo.file, cells[row].as_py(), self.info.image_size) for row in rows]
+                begin = end
         return np.stack(frames)
 
 
@@ -88,13 +99,14 @@ def _decode(file: Path, cell: Any, size: tuple[int, int]) -> np.ndarray:
         raise ValueError(f"{file} holds an image without its bytes; write the dataset with the images inside")
     try:
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
-            if (image.height, image.width) != size:
-                raise ValueError(
-                    f"{file} holds an image of {image.height}×{image.width}; {INFO} says {size[0]}×{size[1]}"
-                )
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:  # Pillow's errors of damaged files
+            height, width = image.height, image.width
+            if (height, width) == size:
+                return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, of damaged files
         raise ValueError(f"{file} holds a damaged image ({error}); get it again") from error
+    raise ValueError(
+        f"{file} holds an image of {height}×{width}; {INFO} says {size[0]}×{size[1]}: get it again, or write it with one size"
+    )
 
 
 def read(root: Path, columns: Columns | None = None) -> Demonstrations:
@@ -111,6 +123,10 @@ def read(root: Path, columns: Columns | None = None) -> Demonstrations:
     for episode in episodes:
         place = {"chunk_index": episode["data/chunk_index"], "file_index": episode["data/file_index"]}
         by_file[root / DATA_PATH.format(**place)].append(episode)
+    if (rows := sum(map(count_rows, by_file))) > info.frames:  # before they fill the memory
+        raise ValueError(
+            f"{root / INFO} counts {info.frames} frames, but the data files have {rows} rows; get it again"
+        )
     demos = [d for file, members in by_file.items() for d in _read_data(file, members, info, columns, tasks)]
     demos.sort(key=lambda d: d.index)
     if (rows := sum(len(d.actions) for d in demos)) != info.frames:
@@ -120,18 +136,31 @@ def read(root: Path, columns: Columns | None = None) -> Demonstrations:
     )
 
 
-def read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file. Raises ValueError when it is missing, damaged, or lacks one of ``columns``."""
+@contextmanager
+def _parquet(file: Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet file. Raises ValueError when it is missing, or what the block reads of it damaged."""
     if not file.is_file():
         raise ValueError(f"{file} is missing; download or write the dataset again")
     try:
         with pq.ParquetFile(file) as parquet:
-            missing = sorted(set(columns or ()) - set(parquet.schema_arrow.names))
-            if missing:
-                raise ValueError(f"{file} has no column {', '.join(missing)}; get it again")
-            return parquet.read(columns)
+            yield parquet
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file} cannot be read ({error}); get it again") from error
+
+
+def count_rows(file: Path) -> int:
+    """How many rows a Parquet file says it has. Raises ValueError when it is missing or damaged."""
+    with _parquet(file) as parquet:
+        return int(parquet.metadata.num_rows)
+
+
+def read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
+    """A Parquet file. Raises ValueError when it is missing, damaged, or lacks one of ``columns``."""
+    with _parquet(file) as parquet:
+        missing = sorted(set(columns or ()) - set(parquet.schema_arrow.names))
+        if missing:
+            raise ValueError(f"{file} has no column {', '.join(missing)}; get it again")
+        return parquet.read(columns)
 
 
 def _read_tasks(file: Path) -> dict[int, str]:
@@ -140,7 +169,12 @@ def _read_tasks(file: Path) -> dict[int, str]:
     name = next((n for n in ("task", "__index_level_0__") if n in table.column_names), None)
     if name is None or "task_index" not in table.column_names:
         raise ValueError(f"{file} has no columns task and task_index; get it again")
-    return dict(zip(table["task_index"].to_pylist(), table[name].to_pylist(), strict=True))
+    tasks = dict(zip(table["task_index"].to_pylist(), table[name].to_pylist(), strict=True))
+    for number, task in tasks.items():
+        whole(file, "a task_index", number, 0, MOST_ROWS)
+        if not isinstance(task, str):
+            raise ValueError(f"{file}: task {number} is {task!r:.80}; allowed: a text, the instruction; write it anew")
+    return tasks
 
 
 def _read_episodes(root: Path, info: Info, columns: Columns) -> list[dict[str, Any]]:
@@ -151,15 +185,28 @@ def _read_episodes(root: Path, info: Info, columns: Columns) -> list[dict[str, A
     files = sorted((root / EPISODES).glob("chunk-*/file-*.parquet"))
     if not files:
         raise ValueError(f"{root / EPISODES} holds no chunk-000/file-000.parquet; get the dataset again")
-    rows = sorted((r for f in files for r in read_table(f, names).to_pylist()), key=lambda r: r["episode_index"])
-    if [r["episode_index"] for r in rows] != list(range(info.episodes)):
+    if (count := sum(map(count_rows, files))) != info.episodes:
         raise ValueError(
-            f"{root / INFO} counts {info.episodes} episodes, but {EPISODES} has {len(rows)} (or other numbers than 0, 1, …): "
-            "it is being written, or was interrupted: finish writing or downloading it"
+            f"{root / INFO} counts {info.episodes} episodes, but {EPISODES} has {count}: it is being written, or was "
+            "interrupted: finish writing or downloading it"
         )
-    if bad := next((r for r in rows if any(v is None for v in r.values()) or r["length"] < 1), None):
-        raise ValueError(f"{root / EPISODES}: episode {bad['episode_index']} is incomplete ({bad}); get it again")
+    rows = [_checked_episode(f, row) for f in files for row in read_table(f, names).to_pylist()]
+    rows.sort(key=lambda r: r["episode_index"])
+    if wrong := next(((i, n) for i, r in enumerate(rows) if (n := r["episode_index"]) != i), None):
+        raise ValueError(f"{root / EPISODES} has an episode {wrong[1]} in place of {wrong[0]}; get the dataset again")
     return rows
+
+
+def _checked_episode(file: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """A row of ``meta/episodes`` whose numbers are numbers. Raises ValueError when one is not."""
+    number = whole(file, "an episode_index", row["episode_index"], 0, MOST_ROWS)
+    for name, value in row.items():
+        of_episode = f"{name} of episode {number}"
+        if not name.endswith("from_timestamp"):
+            whole(file, of_episode, value, 1 if name == "length" else 0, MOST_ROWS)
+        elif not (is_number(value) and 0 <= value < MOST_SECONDS):
+            raise ValueError(f"{file}: {of_episode} is {value!r:.80}; allowed: seconds from 0 on; get it again")
+    return row
 
 
 def _read_data(
@@ -169,24 +216,34 @@ def _read_data(
     names = ["episode_index", "frame_index", "task_index", columns.state, columns.action]
     has_trial = TRIAL in info.features
     table = read_table(file, [*names, TRIAL] if has_trial else names)
-    members = table["episode_index"].to_numpy()
+    members, all_steps, task_numbers = (_integers(file, table, name) for name in names[:3])
+    trials = _integers(file, table, TRIAL) if has_trial else members
     states = _vectors(file, table, columns.state, info.state_dim)
     actions = _vectors(file, table, columns.action, info.action_dim)
     demos = []
     for episode in episodes:
         number, length = episode["episode_index"], episode["length"]
         rows = np.flatnonzero(members == number)
-        steps = table["frame_index"].to_numpy()[rows]
+        steps = all_steps[rows]
         if len(rows) != length or (steps != np.arange(length)).any() or rows[-1] - rows[0] != length - 1:
             raise ValueError(f"{file} has {len(rows)} rows of episode {number}, not {length} in order; get it again")
         first = int(rows[0])
-        instruction = tasks.get(task := table["task_index"][first].as_py())
+        instruction = tasks.get(task := int(task_numbers[first]))
         if instruction is None:
             raise ValueError(f"{file}: episode {number} has task {task}, which {TASKS} does not hold; get it again")
-        trial = int(table[TRIAL][first].as_py()) if has_trial else number
         part = slice(first, first + length)
-        demos.append(Demo(number, instruction, trial, states[part], actions[part], file, first, 0.0))
+        demos.append(Demo(number, instruction, int(trials[first]), states[part], actions[part], file, first, 0.0))
     return demos
+
+
+def _integers(file: Path, table: pa.Table, name: str) -> np.ndarray:
+    """A column of whole numbers, an integer dtype [rows]."""
+    column = table[name]
+    if not pa.types.is_integer(column.type) or column.null_count:
+        raise ValueError(
+            f"{file}: {name} holds {column.type} ({column.null_count} null); allowed: a whole number in each row; get it again"
+        )
+    return column.to_numpy()
 
 
 def _vectors(file: Path, table: pa.Table, name: str, length: int) -> np.ndarray:

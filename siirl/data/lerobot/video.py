@@ -6,6 +6,7 @@ what the simulator rendered, in under half the space of PNG. Any codec that FFmp
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -84,8 +85,7 @@ def read_frames(file: Path, timestamps: Sequence[float], fps: float, size: tuple
     found = 0
     with _open(file) as (container, stream):
         stream.codec_context.thread_count = 1  # small frames: threads cost more than they give
-        container.seek(max(0, int((timestamps[0] - 1 / fps) / stream.time_base)), stream=stream)
-        for frame in container.decode(stream):
+        for frame in _decode_from(container, stream, timestamps[0], fps):
             late = frame.time - timestamps[found]
             if late < -TOLERANCE / fps:
                 continue
@@ -98,3 +98,20 @@ def read_frames(file: Path, timestamps: Sequence[float], fps: float, size: tuple
             if found == len(timestamps):
                 return frames
     raise ValueError(f"{file} has no frame at {timestamps[found]:.3f} s, where an episode has a row; get it again")
+
+
+def _decode_from(container: Any, stream: Any, timestamp: float, fps: float) -> Iterator[av.VideoFrame]:
+    """The frames of ``stream`` from ``timestamp`` (seconds) or earlier on.
+
+    Behind a key frame of an open group of pictures may come frames that are shown before it and need the previous group:
+    decoding that starts at this key frame skips them. So the start is moved back while the first frame comes too late.
+    """
+    back = 1 / fps
+    while True:
+        start = max(0.0, timestamp - back)
+        container.seek(int(start / stream.time_base), stream=stream)
+        frames = container.decode(stream)
+        first = next(frames, None)
+        if start == 0 or (first is not None and first.time <= timestamp + TOLERANCE / fps):
+            return chain(() if first is None else (first,), frames)
+        back *= 4

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from siirl.data.lerobot import Columns, read
+from siirl.data.lerobot.reader import read_table
 from tests.data.lerobot.folders import episode, write
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "lerobot_v3"
 VIDEO = "videos/observation.images.image/chunk-000/file-000.mp4"
 DATA = "data/chunk-000/file-000.parquet"
+CAMERA = "videos/observation.images.image"
 EPISODES = "meta/episodes/chunk-000/file-000.parquet"
 Break = Callable[[Path], None]
 
@@ -64,6 +68,11 @@ def put(column: str, values: object) -> Callable[[pa.Table], pa.Table]:
     return lambda t: t.set_column(t.column_names.index(column), column, pa.array(values, t[column].type))
 
 
+def become(column: str, values: list[object]) -> Callable[[pa.Table], pa.Table]:
+    """As `put`, with the type of ``values``."""
+    return lambda t: t.set_column(t.column_names.index(column), column, pa.array(values))
+
+
 def without_a_frame(root: Path) -> None:
     other = root / "other"
     write(other, [[episode(0, 7), episode(1, 6)]])
@@ -86,8 +95,24 @@ CASES: dict[str, tuple[Break, str]] = {
     "no episodes": (info(total_episodes=0), "counts no episodes"),
     "too many episodes": (info(total_episodes=3), "counts 3 episodes, but meta/episodes has 2"),
     "other frames": (info(total_frames=15), "counts 15 frames, but the episodes have 14 rows"),
+    "too few frames": (info(total_frames=13), "counts 13 frames, but the data files have 14 rows"),
+    "infinite frames": (info(total_frames=np.inf), r"info\.json: total_frames is inf; allowed: a whole number from 0"),
+    "huge episodes": (info(total_episodes=10**18), r"total_episodes is 10{18}; allowed: a whole number from 0 to"),
+    "text episodes": (info(total_episodes="many"), r"info\.json: total_episodes is 'many'; allowed: a whole number"),
+    "long number": (content("meta/info.json", b"9" * 5000), r"info\.json is no LeRobotDataset description"),
+    "deep nesting": (content("meta/info.json", b"[" * 100_000), r"info\.json is no LeRobotDataset description"),
     "fps": (info(fps=0), "fps is 0"),
+    "text fps": (info(fps="abc"), r"info\.json: fps is 'abc'; allowed: a positive number"),
+    "null fps": (info(fps=None), "fps is None; allowed: a positive number"),
+    "text side": (
+        feature("observation.images.image", shape=["a", 3, 3]),
+        r"image is 'a'; allowed: a whole number from 1",
+    ),
+    "huge side": (feature("observation.images.image", shape=[10**5, 32, 3]), "is 100000; allowed: .* from 1 to 4096"),
+    "text vector": (feature("action", shape=["a"]), "the length of action is 'a'; allowed: a whole number from 1"),
     "paths": (info(data_path="/etc/{chunk_index}"), "data_path is '/etc/"),
+    "data outside": (info(data_path="../" + DATA), r"data_path is '\.\./data"),
+    "video outside": (info(video_path="videos/../../{video_key}.mp4"), r"video_path is 'videos/\.\./\.\./"),
     "depth": (feature("observation.images.image", shape=[32, 32, 1]), r"has shape \[32, 32, 1\]; allowed: \[height"),
     "vector camera": (feature("observation.images.image", dtype="float32"), "dtype 'float32'; allowed: video or image"),
     "matrix": (feature("action", shape=[7, 2]), r"action has shape \[7, 2\]; allowed: one dimension"),
@@ -101,7 +126,21 @@ CASES: dict[str, tuple[Break, str]] = {
     "no episode files": (remove("meta/episodes"), "holds no chunk-000/file-000.parquet"),
     "cut episodes": (cut(EPISODES), r"file-000\.parquet cannot be read"),
     "episode column": (table(EPISODES, lambda t: t.drop_columns("length")), "has no column length"),
-    "null length": (table(EPISODES, put("length", [None, 7])), "episode 0 is incomplete"),
+    "null length": (table(EPISODES, put("length", [None, 7])), "length of episode 0 is None; allowed: a whole number"),
+    "text length": (table(EPISODES, become("length", ["7", "7"])), "length of episode 0 is '7'; allowed: a whole"),
+    "no length": (table(EPISODES, put("length", [0, 14])), "length of episode 0 is 0; allowed: a whole number from 1"),
+    "null episode": (table(EPISODES, put("episode_index", [None, 1])), "an episode_index is None; allowed: a whole"),
+    "episode twice": (table(EPISODES, put("episode_index", [1, 1])), "has an episode 1 in place of 0"),
+    "text chunk": (table(EPISODES, become("data/chunk_index", ["../..", "0"])), r"data/chunk_index .* is '\.\./\.\.'"),
+    "float chunk": (table(EPISODES, become(f"{CAMERA}/chunk_index", [0.5, 0])), r"chunk_index of episode 0 is 0\.5"),
+    "negative file": (table(EPISODES, put("data/file_index", [-1, 0])), "data/file_index of episode 0 is -1"),
+    "infinite time": (table(EPISODES, put(f"{CAMERA}/from_timestamp", [np.inf, 0])), "is inf; allowed: seconds"),
+    "text time": (table(EPISODES, become(f"{CAMERA}/from_timestamp", ["0", "1"])), "is '0'; allowed: seconds"),
+    "trial list": (table(DATA, become("trial_id", [[1]] * 14)), r"file-000\.parquet: trial_id holds list"),
+    "null trial": (table(DATA, put("trial_id", [None] * 14)), r"trial_id holds int64 \(14 null\)"),
+    "text step": (table(DATA, become("frame_index", ["0"] * 14)), "frame_index holds string"),
+    "number task": (table("meta/tasks.parquet", become("task", [5])), r"tasks\.parquet: task 0 is 5; allowed: a text"),
+    "null task index": (table("meta/tasks.parquet", put("task_index", [None])), "a task_index is None; allowed"),
     "other length": (table(EPISODES, put("length", [6, 8])), "has 7 rows of episode 0, not 6 in order"),
     "no data": (remove(DATA), r"data/chunk-000/file-000\.parquet is missing"),
     "cut data": (cut(DATA), r"data/chunk-000/file-000\.parquet cannot be read"),
@@ -171,3 +210,48 @@ def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
     feature("observation.images.image", shape=[32, 64, 3])(tmp_path)
     with pytest.raises(ValueError, match=r"holds an image of 64×64; meta/info\.json says 32×64"):
         read_all(tmp_path)
+
+
+def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    """A picture of 30,000² pixels would take 2.7 GB; a few bytes of a PNG claim one."""
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+    shutil.copytree(GOLDEN / "images", tmp_path, dirs_exist_ok=True)
+    cell = {"bytes": png, "path": None}
+    table(DATA, lambda t: put("observation.images.image", [cell, *t["observation.images.image"].to_pylist()[1:]])(t))(
+        tmp_path
+    )
+    with pytest.raises(ValueError, match=r"file-000\.parquet holds a damaged image \(Image size .* exceeds limit"):
+        read_all(tmp_path)
+
+
+def test_more_rows_than_the_description_counts_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, [[episode(0), episode(1)]])
+    read_tables: list[Path] = []
+
+    def watched(file: Path, columns: list[str] | None = None) -> pa.Table:
+        read_tables.append(file)
+        return read_table(file, columns)
+
+    monkeypatch.setattr("siirl.data.lerobot.reader.read_table", watched)
+    info(total_frames=13)(tmp_path)
+    with pytest.raises(ValueError, match="counts 13 frames"):
+        read(tmp_path)
+    info(total_episodes=1)(tmp_path)
+    with pytest.raises(ValueError, match="counts 1 episodes"):
+        read(tmp_path)
+    assert read_tables.count(tmp_path / EPISODES) == 1
+    assert tmp_path / DATA not in read_tables
+
+
+def test_a_camera_whose_name_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, [[episode(0)]])
+    file = tmp_path / "meta/info.json"
+    description = json.loads(file.read_text())
+    description["features"]["../../secret"] = description["features"]["observation.images.image"]
+    file.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=r"info\.json: '\.\./\.\./secret' is a path; allowed: a name without '/'"):
+        read(tmp_path, Columns(camera="../../secret"))
