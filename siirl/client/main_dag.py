@@ -20,6 +20,7 @@ from siirl.dag.session import Session, total_steps
 from siirl.data.manifest import Prompt, ensure_manifests
 from siirl.envs.base import ENVS
 from siirl.observe.progress import Progress
+from siirl.training.checkpoint import CONFIG
 from siirl.training.run_folder import locked
 from siirl.workers.launch import launch
 
@@ -67,7 +68,7 @@ def start(config: Config, plan: Plan, stack: ExitStack) -> tuple[Session, Execut
     stack.enter_context(progress)
     session = Session(config, workers, prompts, progress)
     stack.callback(session.close)
-    (run_folder / "config.yaml").write_text(config_to_yaml(config))
+    (run_folder / CONFIG).write_text(config_to_yaml(config))
     return session, Executor(plan, config, workers, progress.episode_done)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from siirl.algorithms.base import ADVANTAGES
-from siirl.config.checks import EMBODIED, ENV, check_max_steps, given, refuse
+from siirl.config.checks import EMBODIED, ENV, check_max_steps, given, most_held_out, refuse
 from siirl.config.keys import get_value
 from siirl.config.schema import Config
 from siirl.dag.pipelines import build_graph
@@ -14,9 +14,10 @@ from siirl.data.manifest import build_prompts, manifest_problems
 from siirl.embeddings.base import ENCODERS
 from siirl.envs.base import ENVS, EnvFactory, Task
 from siirl.policies.base import POLICIES
+from siirl.policies.prismatic.actions import NO_NOOPS
 from siirl.registry import Registry
 from siirl.rewards.base import REWARDS
-from siirl.training.checkpoint import saved_steps
+from siirl.training.checkpoint import METRICS, saved_steps
 from siirl.training.run_folder import same_run_problems
 
 ENV_TYPE, POLICY_TYPE, VIDEO_ENCODER = f"{ENV}.env_type", f"{EMBODIED}.embodied_type", f"{EMBODIED}.video_encoder"
@@ -45,6 +46,7 @@ def preflight(config: Config) -> list[str]:
                 *_check_slots(config, factory),
                 *_check_lengths(config, factory),
                 *_check_prompts(config, factory, tasks),
+                *_check_statistics(config, factory),
             ]
         except ValueError as error:
             problems.append(f"{given(config, f'{ENV}.env_name')}, {given(config, f'{ENV}.task_ids')}: {error}")
@@ -84,7 +86,7 @@ def _check_prompts(config: Config, factory: EnvFactory, tasks: list[Task]) -> It
     """The trials must exist, be enough for a generation batch without repetition, and be those of the manifests."""
     env = config.actor_rollout_ref.embodied.env
     key = f"{ENV}.num_trials_per_task"
-    if not tasks or env.num_holdout_trials >= env.num_trials_per_task:
+    if not tasks or env.num_holdout_trials > most_held_out(config):
         return  # reported by siirl.config.checks
     trials = min(task.num_trials for task in tasks)
     if env.num_trials_per_task > trials:
@@ -93,6 +95,8 @@ def _check_prompts(config: Config, factory: EnvFactory, tasks: list[Task]) -> It
     max_steps = factory.default_max_steps(env)
     if not config.dry_run:
         yield from manifest_problems(config, tasks, max_steps)
+    if config.trainer.val_only:
+        return
     available = len(build_prompts(config, tasks, max_steps)[0])
     wanted = math.ceil(config.data.train_batch_size * config.algorithm.embodied_sampling.oversample_factor)
     if wanted > available:
@@ -100,6 +104,17 @@ def _check_prompts(config: Config, factory: EnvFactory, tasks: list[Task]) -> It
         source = f"{len(tasks)} tasks × ({given(config, key)} − {given(config, f'{ENV}.num_holdout_trials')})"
         allowed = f"a batch (times {factor}) of at most {available}, the training prompts there are: {source}"
         yield refuse(config, "data.train_batch_size", allowed, "use a smaller batch, or more tasks or trials")
+
+
+def _check_statistics(config: Config, factory: EnvFactory) -> Iterator[str]:
+    """Actions un-normalised for one suite are not those of another. Keys that name no suite (mixtures) may be used in any."""
+    embodied, key, name = config.actor_rollout_ref.embodied, f"{EMBODIED}.unnorm_key", f"{ENV}.env_name"
+    suite = embodied.unnorm_key.removesuffix(NO_NOOPS)
+    if factory.is_other_suite(embodied.env, suite):
+        allowed = f"the statistics of {given(config, name)}, or ones that are of no suite; these are of {suite}"
+        yield refuse(
+            config, key, allowed, f"{name}={suite} to run the suite of the statistics, or {key}={embodied.env.env_name}"
+        )
 
 
 def _check_graph(config: Config) -> Iterator[str]:
@@ -113,19 +128,32 @@ def _check_graph(config: Config) -> Iterator[str]:
 
 
 def _check_run_folder(config: Config) -> Iterator[str]:
-    """A run that is resumed must mean the same; one that only validates resumes nothing and must spoil none."""
+    """A run that is resumed must mean the same; one that only validates resumes nothing and keeps to a folder of its own."""
     trainer = config.trainer
-    if trainer.val_only:
-        if saved_steps(Path(trainer.default_local_dir)) and not config.dry_run:
-            key, allowed = "trainer.default_local_dir", "a folder without checkpoints with trainer.val_only=true"
-            yield refuse(config, key, f"{allowed}; this one belongs to a training run", f"{key}=<another folder>")
-        return
-    if config.dry_run or (trainer.resume_mode == "resume_path" and not Path(trainer.resume_from_path or "").is_dir()):
+    if trainer.val_only and not config.dry_run:
+        yield from _check_own_folder(config, Path(trainer.default_local_dir))
+    if (
+        trainer.val_only
+        or config.dry_run
+        or (trainer.resume_mode == "resume_path" and not Path(trainer.resume_from_path or "").is_dir())
+    ):
         return  # a missing folder is reported by siirl.config.checks
     try:
         yield from same_run_problems(Path(trainer.default_local_dir), config)
     except ValueError as error:
         yield str(error)
+
+
+def _check_own_folder(config: Config, folder: Path) -> Iterator[str]:
+    """One folder, one validation: nothing but its ``config.yaml`` says which policy the metrics are of."""
+    key, metrics = "trainer.default_local_dir", folder / METRICS
+    fix = f"{key}=<another folder>"
+    if saved_steps(folder):
+        allowed = "a folder without checkpoints with trainer.val_only=true; this one belongs to a training run"
+        yield refuse(config, key, allowed, fix)
+    elif metrics.is_file() and metrics.stat().st_size:
+        allowed = f"a folder without {METRICS} with trainer.val_only=true; this one has the results of another run"
+        yield refuse(config, key, allowed, fix)
 
 
 def _check_policy(config: Config, tasks: list[Task]) -> Iterator[str]:

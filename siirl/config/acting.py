@@ -20,6 +20,8 @@ def check_sampling(config: Config) -> Iterator[str]:
     rollout = config.actor_rollout_ref.rollout
     unread = {ROLLOUT: ("top_k", "top_p"), f"{ROLLOUT}.val_kwargs": ("temperature", "top_k", "top_p")}
     for section, part in ((ROLLOUT, rollout), (f"{ROLLOUT}.val_kwargs", rollout.val_kwargs)):
+        if part is rollout and config.trainer.val_only:
+            continue
         if part.top_k == 0:
             yield problem(f"{section}.top_k", 0, "-1 for off, or at least 1", f"{section}.top_k=-1")
         if part.do_sample:

@@ -24,7 +24,8 @@ SAMPLING = "algorithm.embodied_sampling"
 
 def check_config(config: Config) -> list[str]:
     """Every impossible combination, one line each; empty when the config can run."""
-    return [line for check in CHECKS for line in check(config)]
+    checks = CHECKS if config.trainer.val_only else TRAINING_CHECKS + CHECKS
+    return [line for check in checks for line in check(config)]
 
 
 def refuse(config: Config, key: str, allowed: str, fix: str) -> str:
@@ -142,10 +143,13 @@ def check_max_steps(config: Config, max_steps: int, source: str) -> Iterator[str
 def check_env(config: Config) -> Iterator[str]:
     """Tasks, trials and simulator slots."""
     env = config.actor_rollout_ref.embodied.env
-    if env.num_holdout_trials >= env.num_trials_per_task:
-        key = f"{ENV}.num_holdout_trials"
-        allowed = f"fewer than {given(config, ENV + '.num_trials_per_task')}: some trials must be left for training"
-        yield refuse(config, key, allowed, f"{key}={env.num_trials_per_task // 5}")
+    if env.num_holdout_trials > most_held_out(config):
+        key, trials = f"{ENV}.num_holdout_trials", given(config, ENV + ".num_trials_per_task")
+        if config.trainer.val_only:
+            yield refuse(config, key, f"at most {trials}", f"{key}={env.num_trials_per_task}")
+        else:
+            allowed = f"fewer than {trials}: some trials must be left for training"
+            yield refuse(config, key, allowed, f"{key}={env.num_trials_per_task // 5}")
     if env.task_ids is not None and (not env.task_ids or len(set(env.task_ids)) < len(env.task_ids)):
         key = f"{ENV}.task_ids"
         yield refuse(config, key, "a list of at least one task, each named once, or null for all", f"{key}=null")
@@ -153,6 +157,11 @@ def check_env(config: Config) -> Iterator[str]:
     if get_value(config, stages) > env.num_envs:
         allowed = f"at most {given(config, ENV + '.num_envs')}: each stage needs a simulator slot"
         yield refuse(config, stages, allowed, f"{stages}={env.num_envs}, or a larger {ENV}.num_envs")
+
+
+def most_held_out(config: Config) -> int:
+    """The most trials of a task that can be held out: all but one, and all when nothing is trained."""
+    return config.actor_rollout_ref.embodied.env.num_trials_per_task - (not config.trainer.val_only)
 
 
 def check_placement(config: Config) -> Iterator[str]:
@@ -257,6 +266,8 @@ def check_outputs(config: Config) -> Iterator[str]:
         "data.val_files": Path(data.val_files).absolute().parent,
         "trainer.default_local_dir": Path(trainer.default_local_dir).absolute(),
     }
+    if trainer.val_only:
+        del folders["data.train_files"]
     if trainer.tensorboard_dir is not None:
         folders["trainer.tensorboard_dir"] = Path(trainer.tensorboard_dir).absolute()
     for key, folder in folders.items():
@@ -268,20 +279,16 @@ def check_outputs(config: Config) -> Iterator[str]:
             )
 
 
+TRAINING_CHECKS = (check_estimator, check_bounds, check_refill, check_batches, check_optimizer, check_video_encoder)
+"""Of what a run that only validates does not read."""
 CHECKS = (
-    check_estimator,
-    check_bounds,
-    check_refill,
     check_sampling,
     check_compiler,
-    check_batches,
-    check_optimizer,
     check_episode,
     check_env,
     check_placement,
     check_schedule,
     check_policy_folder,
     check_lora,
-    check_video_encoder,
     check_outputs,
 )

@@ -174,7 +174,7 @@ class EnvConfig:
     num_steps_wait: int = key(10, "Steps with a still arm after each reset, for objects to settle.", minimum=0)
     num_trials_per_task: int = key(50, "Initial states used of each task.", minimum=1)
     num_holdout_trials: int = key(
-        0, "The last this many of them are for validation only; 0: training and validation use all of them.", minimum=0
+        0, "The last this many of them are for validation only; 0: training and validation use all of them. All of them only with trainer.val_only.", minimum=0
     )
     model_family: str = key("openvla", "Conventions of image orientation and gripper sign.", choices=("openvla",))
     image_size: int = key(256, "Side of the rendered camera images, pixels.", minimum=16)
@@ -200,7 +200,7 @@ class EmbodiedConfig:
     embedding_model_offload: bool = key(False, "vjepa2 rests in host memory while unused (accelerators only).")
     center_crop: bool = key(True, "Crop the central 90 % of the image's area and resize back, as in the published evaluation.")
     num_images_in_input: int = key(1, "Camera views the policy sees: 1 main, 2 main and wrist; as many as the checkpoint was trained with.", choices=(1, 2))
-    unnorm_key: str = key("libero_spatial", "Entry of dataset_statistics.json to un-normalise actions with; <suite> also finds <suite>_no_noops.")
+    unnorm_key: str = key("libero_spatial", "Entry of dataset_statistics.json to un-normalise actions with; <suite> also finds <suite>_no_noops. A suite's must be that of env.env_name.")
     env: EnvConfig = section(EnvConfig, "The simulator.")
 
 
@@ -237,7 +237,7 @@ class TrainerConfig:
     save_freq: int = key(5, "Steps between checkpoints, and one at the end; −1: never.", minimum=-1)
     test_freq: int = key(5, "Steps between validations, and one at the end; −1: never.", minimum=-1)
     val_before_train: bool = key(True, "Validate before the first step.")
-    val_only: bool = key(False, "Validate once and end: no update, no checkpoint. For policies that cannot be trained, too.")
+    val_only: bool = key(False, "Validate once and end: no update, no checkpoint. For policies that cannot be trained, too. The run folder must hold no other results.")
     max_actor_ckpt_to_keep: int = key(5, "Checkpoints kept; older ones are removed.", minimum=1)
     logger: list[str] = key(["console", "tensorboard"], "Where metrics go besides metrics.jsonl.", choices=("console", "tensorboard"))
     project_name: str = key("siirl_embodied", "Project name for the trackers.")

@@ -67,7 +67,8 @@ class Plan:
 def compile_plan(graph: Graph, config: Config) -> Plan:
     """Check the graph and place its roles on the cluster that the config declares.
 
-    Every role lives on every slot (collocated): roles of one slot share one process and one copy of the weights.
+    Every role lives on every slot (collocated): roles of one slot share one process and one copy of the weights. With
+    ``trainer.val_only`` the rollout is all that is planned.
 
     Raises:
         ValueError: everything that is wrong with the graph, by name.
@@ -82,7 +83,8 @@ def compile_plan(graph: Graph, config: Config) -> Plan:
         for machine in range(trainer.nnodes)
         for i, device in enumerate(devices)
     ]
-    used = {node.role for node in graph.nodes}
+    nodes = tuple(node for node in graph.ordered() if node.role == "rollout" or not trainer.val_only)
+    used = {node.role for node in nodes}
     every = tuple(s.index for s in slots)
     placement = {"env": every} | {role: every for role in ROLES_OF_A_NODE_WORKER if role in used}
-    return Plan(tuple(graph.ordered()), tuple(slots), placement, config.actor_rollout_ref.embodied.env.num_envs)
+    return Plan(nodes, tuple(slots), placement, config.actor_rollout_ref.embodied.env.num_envs)

@@ -73,7 +73,7 @@ def build_prompts(config: Config, tasks: Sequence[TaskInfo], max_steps: int) -> 
     """The training and the validation prompts that the config asks for, in the order of tasks and trials.
 
     Of each task's first ``num_trials_per_task`` trials, the last ``num_holdout_trials`` validate and the others train;
-    with no hold-out both splits get all of them.
+    with no hold-out both splits get all of them, and with all of them held out none are left to train.
 
     Args:
         config: the run's config.
@@ -103,7 +103,7 @@ def build_prompts(config: Config, tasks: Sequence[TaskInfo], max_steps: int) -> 
 
 
 def ensure_manifests(config: Config, tasks: Sequence[TaskInfo], max_steps: int) -> tuple[list[Prompt], list[Prompt]]:
-    """`build_prompts`, kept in ``data.train_files`` and ``data.val_files``.
+    """`build_prompts`, kept in ``data.train_files`` and ``data.val_files``; with ``trainer.val_only`` in the latter alone.
 
     A file that is not there yet is written, atomically; one that is there must hold exactly these prompts.
 
@@ -128,8 +128,10 @@ def manifest_problems(config: Config, tasks: Sequence[TaskInfo], max_steps: int)
 
 
 def _files(config: Config, train: list[Prompt], validate: list[Prompt]) -> list[tuple[str, Path, pa.Table]]:
-    """Both manifests: the key that names the file, the file, and what it must hold."""
-    files = (("data.train_files", config.data.train_files, train), ("data.val_files", config.data.val_files, validate))
+    """The manifests that the run reads: the key that names the file, the file, and what it must hold."""
+    files = [("data.train_files", config.data.train_files, train), ("data.val_files", config.data.val_files, validate)]
+    if config.trainer.val_only:
+        del files[0]
     return [(key, Path(name), pa.Table.from_pylist([p.row() for p in rows], SCHEMA)) for key, name, rows in files]
 
 

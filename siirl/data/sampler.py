@@ -29,8 +29,6 @@ class PromptSampler:
     """
 
     def __init__(self, prompts: Sequence[Prompt], shuffle: bool, seed: int) -> None:
-        if not prompts:
-            raise ValueError("there are no training prompts; check env.task_ids and env.num_trials_per_task")
         self.prompts = list(prompts)
         self.shuffle = shuffle
         self.seed = seed
@@ -40,6 +38,7 @@ class PromptSampler:
 
     def next_batch(self, size: int) -> list[Prompt]:
         """The next ``size`` prompts."""
+        assert self.prompts, "only a run that only validates has none, and it draws none"
         batch: list[Prompt] = []
         while len(batch) < size:
             if self.position == len(self.prompts):

@@ -133,5 +133,10 @@ class EnvFactory(Protocol):
         """Environment steps after which an episode of this suite is truncated when the config names no number."""
         ...
 
+    @staticmethod
+    def is_other_suite(config: EnvConfig, name: str) -> bool:
+        """Whether ``name`` is a suite, but neither ``config.env_name`` nor the one that it is a variant of."""
+        ...
+
 
 ENVS: Registry[EnvFactory] = Registry("env_type", "siirl.envs")

@@ -33,7 +33,7 @@ class Progress:
     Use as a context manager around the run.
 
     Args:
-        total_steps: training steps of the whole run, those before a resume included.
+        total_steps: training steps of the whole run, those before a resume included; 0 shows no step.
         enabled: False shows nothing at all.
         console: where to draw; the standard output by default.
         clock: seconds, monotonic.
@@ -83,7 +83,7 @@ class Progress:
         """A stage of the step begins; an episode bar of the stage before goes away."""
         self._stage, self._stage_started = STAGES.get(name, name), self._clock()
         self._episodes = 0
-        self._line(f"{self._step_text()}  {self._stage}")
+        self._line(f"{self._step_text()}{self._stage}")
 
     def episodes(self, total: int) -> None:
         """``total`` episodes have been queued: start a bar for them."""
@@ -94,7 +94,7 @@ class Progress:
         self._episodes_done += 1
         self._successes += summary.success
         if self._clock() - self._last_line >= QUIET_SECONDS:
-            self._line(f"{self._step_text()}  {self._stage}: {self._episodes_text()}")
+            self._line(f"{self._step_text()}{self._stage}: {self._episodes_text()}")
 
     def step_done(self, step: int, metrics: Mapping[str, float]) -> None:
         """Training step ``step`` (from 1) is complete."""
@@ -107,9 +107,11 @@ class Progress:
             self._last_line = self._clock()
 
     def _step_text(self) -> str:
+        if not self.total_steps:
+            return ""
         left = self._seconds_left()
         rest = "" if left is None else f" ({_duration(left)} left)"
-        return f"step {min(self._step + 1, self.total_steps)}/{self.total_steps}{rest}"
+        return f"step {min(self._step + 1, self.total_steps)}/{self.total_steps}{rest}  "
 
     def _episodes_text(self) -> str:
         done = self._episodes_done
@@ -124,19 +126,20 @@ class Progress:
         return max(0.0, pace * (self.total_steps - self._step) - (self._clock() - self._step_ended))
 
     def _render(self) -> RenderableType:
-        """The display: a row for training, and one for the stage while there is one."""
+        """The display: a row for training, unless nothing is trained, and one for the stage while there is one."""
         left = self._seconds_left()
         rows = Table.grid(padding=(0, 2), expand=True)
         rows.add_column(width=13, no_wrap=True)
         rows.add_column(ratio=1)
         rows.add_column(no_wrap=True, justify="right")
         rows.add_column(width=24, no_wrap=True)
-        rows.add_row(
-            Text("  training", style="bold"),
-            ProgressBar(self.total_steps, self._step, complete_style="cyan", finished_style="green"),
-            f"{self._step}/{self.total_steps} steps",
-            Text("" if left is None else f"{_duration(left)} left", style="dim"),
-        )
+        if self.total_steps:
+            rows.add_row(
+                Text("  training", style="bold"),
+                ProgressBar(self.total_steps, self._step, complete_style="cyan", finished_style="green"),
+                f"{self._step}/{self.total_steps} steps",
+                Text("" if left is None else f"{_duration(left)} left", style="dim"),
+            )
         if self._stage:
             self._spinner.update(text=Text(self._stage))
             elapsed = Text(_duration(self._clock() - self._stage_started), style="dim")

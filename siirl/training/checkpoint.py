@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 STATE, SUMS, LATEST = "trainer_state.json", "SHA256SUMS", "latest_checkpointed_iteration.txt"
 METRICS = "metrics.jsonl"
+CONFIG = "config.yaml"
 TEMPORARY = ".tmp"
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
@@ -100,7 +101,7 @@ class CheckpointManager:
 
         Checkpoints newer than it (broken ones, those of a run that is now repeated from an earlier step, and with
         ``disable`` all of them) are moved to ``set_aside_1/`` and so on: they must be neither resumed from nor counted.
-        A run that starts anew also leaves the metrics of the one before there.
+        A run that starts anew also leaves metrics and config of the one before there.
 
         Args:
             resume_mode: ``auto``, the newest checkpoint that verifies, if there is any; ``disable``, none;
@@ -128,7 +129,7 @@ class CheckpointManager:
         names = [f"global_step_{s}" for s in self.steps() if s > step]
         metrics = self.folder / METRICS
         if step < 0 and metrics.is_file() and metrics.stat().st_size:
-            names.append(METRICS)
+            names += [name for name in (METRICS, CONFIG) if (self.folder / name).is_file()]
         if not names:
             return
         number = 1

@@ -30,7 +30,7 @@ class NodeWorker:
         device: torch device of this slot.
         pool: the simulator slots that the rollout role drives.
         fetch: turns references to trajectories into trajectories.
-        with_embedding: whether the graph has a node that embeds videos.
+        with_embedding: whether the plan has a node that embeds videos.
     """
 
     def __init__(self, config: Config, device: str, pool: EnvPool, fetch: Fetch, with_embedding: bool) -> None:
@@ -45,7 +45,7 @@ class NodeWorker:
         self._trainer: Trainer[Any] | None = None if config.trainer.val_only else Trainer(policy, config, where)
         self.rollout_role = Rollout(policy, pool, section.rollout.pipeline_stage_num, config.trainer.deterministic)
         self.embedder = None
-        if with_embedding and not config.trainer.val_only:
+        if with_embedding:
             self.embedder = Embedder(ENCODERS.get(encoder_name(section.embodied)).load(section.embodied, where))
 
     @property

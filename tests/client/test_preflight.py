@@ -1,5 +1,6 @@
 """What stops a run before it starts, beyond the config alone: names, tasks, lengths and the policy folder."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,58 @@ def test_a_validation_does_not_spoil_a_training_run(config: Config, tmp_path: Pa
     (line,) = preflight(config)
     assert line.startswith(f"trainer.default_local_dir={tmp_path}")
     assert "a folder without checkpoints with trainer.val_only=true" in line
+    (tmp_path / "global_step_1").rmdir()
+    (tmp_path / "metrics.jsonl").touch()
+    assert preflight(config) == [], "it holds no results"
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n')
+    (line,) = preflight(config)
+    assert line.startswith(f"trainer.default_local_dir={tmp_path}")
+    assert "a folder without metrics.jsonl with trainer.val_only=true" in line
+    assert "Fix: trainer.default_local_dir=<another folder>" in line
+    config.dry_run = True
+    assert preflight(config) == []
+
+
+@pytest.mark.parametrize(("held_out", "task_ids"), [(50, None), (49, [0])])
+def test_a_validation_needs_no_training_prompts(config: Config, held_out: int, task_ids: list[int] | None) -> None:
+    env = config.actor_rollout_ref.embodied.env
+    env.num_holdout_trials, env.task_ids, config.trainer.val_only = held_out, task_ids, True
+    assert preflight(config) == []
+    env.num_trials_per_task = 51
+    (line,) = preflight(config)
+    assert "at most 50, the trials that libero_spatial has" in line
+
+
+@pytest.mark.parametrize(
+    ("unnorm_key", "env_name", "refused"),
+    [
+        ("libero_goal", "libero_spatial", True),
+        ("libero_goal_no_noops", "libero_spatial", True),
+        ("libero_long_no_noops", "libero_spatial", True),
+        ("libero_90", "libero_10", True),
+        ("libero_goal", "libero_spatial_swap", True),
+        ("libero_goal", "libero_goal_swap", False),
+        ("libero_goal_no_noops", "libero_goal", False),
+        ("libero_10_no_noops", "libero_long", False),
+        ("libero_90_no_noops_trajall", "libero_10", False),
+        ("libero_4_mixture", "libero_goal", False),
+    ],
+)
+def test_statistics_of_another_suite_are_refused(
+    config: Config, tmp_path: Path, unnorm_key: str, env_name: str, refused: bool
+) -> None:
+    named = tiny_policy_folder(tmp_path)
+    (statistics,) = json.loads((named / "dataset_statistics.json").read_text()).values()
+    (named / "dataset_statistics.json").write_text(json.dumps({unnorm_key: statistics}))
+    embodied, config.actor_rollout_ref.model.path = config.actor_rollout_ref.embodied, str(named)
+    embodied.unnorm_key, embodied.env.env_name = unnorm_key, env_name
+    lines = preflight(config)
+    assert len(lines) == refused
+    for line in lines:
+        assert line.startswith(f"{REF}.embodied.unnorm_key={unnorm_key}: allowed: ")
+        suite = unnorm_key.removesuffix("_no_noops")
+        assert f"{ENV}.env_name={env_name}" in line
+        assert f"Fix: {ENV}.env_name={suite} to run" in line
 
 
 @pytest.mark.parametrize(("key", "value"), [(f"{ENV}.task_ids", []), (f"{ENV}.num_holdout_trials", 50)])

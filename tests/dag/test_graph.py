@@ -79,6 +79,15 @@ def test_srpo_embeds_and_grpo_does_not() -> None:
     assert "embedding" not in plan.placement
 
 
+def test_a_run_that_only_validates_plans_the_rollout_alone() -> None:
+    config = Config()
+    config.trainer.val_only = True
+    plan = compile_plan(build_graph(config), config)
+    assert [n.name for n in plan.nodes] == ["rollout"]
+    assert plan.placement == {"env": (0,), "rollout": (0,)}
+    assert "->" not in plan.describe()
+
+
 def test_the_plan_shows_nodes_edges_slots_and_roles() -> None:
     config = Config()
     config.trainer.nnodes, config.trainer.n_gpus_per_node = 2, 8

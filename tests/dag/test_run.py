@@ -155,6 +155,21 @@ def test_a_run_can_only_validate_also_what_cannot_be_trained(
     assert not list((tmp_path / "run").glob("global_step_*"))
 
 
+def test_results_of_a_validation_are_never_overwritten(
+    toy: Path, policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only = {"trainer.val_only": "true", f"{ENV}.num_holdout_trials": 6, "data.train_batch_size": 9}
+    (row,) = train(tmp_path, policy, only)
+    again = command_line(tmp_path, policy, TOY, EXACT, INLINE, only)
+    assert main(again) == 2
+    assert "a folder without metrics.jsonl" in capsys.readouterr().err
+    assert log_of(tmp_path) == [row]
+    (tmp_path / "validate.parquet").unlink()  # it held out more than the run that follows
+    train(tmp_path, policy, {"trainer.total_training_steps": 1})
+    assert log_of(tmp_path / "set_aside_1") == [row]
+    assert "val_only: true" in (tmp_path / "set_aside_1" / "config.yaml").read_text()
+
+
 def test_an_observation_is_never_changed_by_those_who_see_it(toy: Path, policy: Path, tmp_path: Path) -> None:
     """Ray hands out read-only arrays; in one process, the same mistakes must not go unseen."""
     from tests.workers.toy import ToyEnv

@@ -55,6 +55,19 @@ def test_more_trials_than_there_are(config: Config) -> None:
         build_prompts(config, tasks(trials=9), max_steps=5)
 
 
+def test_a_run_that_only_validates_may_hold_out_everything_and_leaves_the_training_manifest_alone(
+    config: Config,
+) -> None:
+    config.trainer.val_only, config.actor_rollout_ref.embodied.env.num_holdout_trials = True, 10
+    train, validate = ensure_manifests(config, tasks(), max_steps=60)
+    assert (len(train), len(validate)) == (0, 20)
+    assert Path(config.data.val_files).is_file()
+    assert not Path(config.data.train_files).exists()
+    Path(config.data.train_files).parent.mkdir()
+    Path(config.data.train_files).write_text("of another run")
+    assert ensure_manifests(config, tasks(), max_steps=60) == (train, validate)
+
+
 def test_files_are_written_with_every_column(config: Config) -> None:
     train, validate = ensure_manifests(config, tasks(), max_steps=60)
     table = pq.read_table(config.data.train_files)

@@ -82,9 +82,10 @@ def test_a_state_of_other_prompts_or_another_order_is_refused() -> None:
         PromptSampler(prompts(6)[1:], True, seed=0).load_state_dict(state)
 
 
-def test_no_prompts() -> None:
-    with pytest.raises(ValueError, match="no training prompts"):
-        PromptSampler([], True, seed=0)
+def test_no_prompts_are_never_drawn_from() -> None:
+    sampler = PromptSampler([], True, seed=0)
+    with pytest.raises(AssertionError, match="only validates"):
+        sampler.next_batch(1)
 
 
 @settings(deadline=None)  # the machine may be busy

@@ -49,6 +49,21 @@ def test_without_a_terminal_lines_are_plain_and_rare() -> None:
     ]
 
 
+def test_where_nothing_is_trained_no_step_is_shown() -> None:
+    clock, file, screen = Clock(), io.StringIO(), io.StringIO()
+    drawn = Console(file=screen, force_terminal=True, width=80)
+    for console in (Console(file=file, force_terminal=False), drawn):
+        with Progress(0, True, console, clock) as progress:
+            progress.stage("validation")
+            progress.episodes(20)
+            clock.now += 12
+            progress.episode_done(summary(True))
+            drawn.print(progress._render())
+    assert file.getvalue().splitlines() == ["validating", "validating: 1/20 episodes, success 100%"]
+    assert "validating" in screen.getvalue()
+    assert "training" not in screen.getvalue()
+
+
 def test_disabled_prints_nothing() -> None:
     clock = Clock()
     progress, file = plain(clock, enabled=False)

@@ -17,6 +17,7 @@ from siirl.policies.base import POLICIES, Sampling
 from siirl.policies.openvla_oft import OpenVLAOFT
 from siirl.policies.openvla_oft_l1 import OpenVLAOFTL1
 from siirl.policies.prismatic.actions import NORMALIZATION
+from siirl.policies.prismatic.parts import find_parts
 from siirl.training.export import copy_other_files
 from tests.policies.folders import edit
 from tests.policies.observations import observe, row_of, select
@@ -196,6 +197,15 @@ def test_several_files_of_a_part_are_named(folder: Path) -> None:
     shutil.copy(folder / HEAD_FILE, folder / "action_head--latest_checkpoint.pt")
     with pytest.raises(ValueError, match=rf"2 files of action_head: {HEAD_FILE}, action_head--latest_checkpoint\.pt"):
         load_policy(folder)
+
+
+def test_only_files_of_the_published_name_are_parts(folder: Path) -> None:
+    before = find_parts(folder)
+    for name in ("action_head_old_backup.pt", "action_head.pt", "vision_backbone.pt"):
+        shutil.copy(folder / HEAD_FILE, folder / name)
+    assert find_parts(folder) == before
+    (folder / HEAD_FILE).unlink()
+    assert list(find_parts(folder)) == ["proprio_projector"]
 
 
 def test_a_config_that_contradicts_the_files_is_refused(folder: Path) -> None:

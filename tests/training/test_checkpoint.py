@@ -163,10 +163,11 @@ def test_starting_anew_keeps_the_old_checkpoints_out_of_the_way(manager: Checkpo
 def test_a_new_start_keeps_the_metrics_of_the_run_before_beside_its_checkpoints(manager: CheckpointManager) -> None:
     save(manager, 1)
     (manager.folder / "metrics.jsonl").write_text("rows of the first run")
+    (manager.folder / "config.yaml").write_text("what they are of")
     manager.find("auto")
     assert (manager.folder / "metrics.jsonl").exists(), "a run that goes on keeps writing to it"
     manager.find("disable")
-    assert names(manager.folder / "set_aside_1") == ["global_step_1", "metrics.jsonl"]
+    assert names(manager.folder / "set_aside_1") == ["config.yaml", "global_step_1", "metrics.jsonl"]
     (manager.folder / "metrics.jsonl").write_text("rows of a run that never saved")
     manager.find("auto")
     assert (manager.folder / "set_aside_2" / "metrics.jsonl").read_text() == "rows of a run that never saved"

@@ -62,6 +62,17 @@ def test_one_process_without_ray_gives_the_same_weights(four_steps: Path, policy
     assert without_times(log_of(tmp_path)) == without_times(log_of(four_steps))
 
 
+def test_a_run_that_only_validates_does_so_on_ray_as_in_one_process(policy: Path, tmp_path: Path) -> None:
+    only = {"trainer.val_only": "true", f"{ENV}.num_holdout_trials": 6, "algorithm.reward": "srpo"}
+    for name, backend in (("ray", {}), ("inline", INLINE)):
+        assert main(command_line(tmp_path / name, policy, TOY, EXACT, only, backend)) == 0
+    (row,) = log_of(tmp_path / "ray")
+    assert row["step"] == 0
+    assert row["val/dropped"] == 0
+    assert without_times([row]) == without_times(log_of(tmp_path / "inline"))
+    assert not list((tmp_path / "ray").glob("global_step_*"))
+
+
 def test_simulators_that_die_and_hang_change_nothing_but_the_count(
     four_steps: Path, policy: Path, tmp_path: Path
 ) -> None:

@@ -87,6 +87,10 @@ class ToyEnv:
     def default_max_steps(config: EnvConfig) -> int:
         return 24
 
+    @staticmethod
+    def is_other_suite(config: EnvConfig, name: str) -> bool:
+        return False
+
     def _observe(self) -> EnvObs:
         image = np.zeros((1, self._size, self._size, 3), np.uint8)
         image[0, :, int(np.clip(self._place + 2, 0, 3.9) / 4 * self._size) :] = 200

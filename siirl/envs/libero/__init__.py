@@ -127,6 +127,11 @@ class LiberoEnv:
         """Episode length of OpenVLA's evaluation on the suite."""
         return suites.default_max_steps(config.env_name)
 
+    @staticmethod
+    def is_other_suite(config: EnvConfig, name: str) -> bool:
+        """Whether ``name`` is a usual suite, but neither that of the config nor its base: see `suites.base_suite`."""
+        return suites.canonical_suite(name) in suites.DEFAULT_MAX_STEPS.keys() - {suites.base_suite(config.env_name)}
+
     def _simulator_of(self, episode: EpisodeSpec) -> Simulator:
         wanted = (suites.canonical_suite(episode.suite), episode.task_id)
         if self._simulator is None or (self._simulator.task.suite, self._simulator.task.task_id) != wanted:

@@ -89,17 +89,22 @@ def find_task(suite: str, task_id: int) -> LiberoTask:
     return tasks[task_id]
 
 
+def base_suite(name: str) -> str | None:
+    """The usual suite that a suite is or, as ``libero_goal_swap`` of ``libero_goal``, is a variant of; None without one."""
+    suite = canonical_suite(name)
+    return next((base for base in DEFAULT_MAX_STEPS if suite == base or suite.startswith(f"{base}_")), None)
+
+
 def default_max_steps(name: str) -> int:
     """Steps after which an episode of the suite is truncated; a variant such as ``libero_goal_swap`` has its base's.
 
     Raises:
         ValueError: the suite derives from none of the usual ones.
     """
-    suite = canonical_suite(name)
-    for base, steps in DEFAULT_MAX_STEPS.items():
-        if suite == base or suite.startswith(f"{base}_"):
-            return steps
-    raise ValueError(f"suite {name!r} has no usual episode length; set actor_rollout_ref.embodied.env.max_steps")
+    base = base_suite(name)
+    if base is None:
+        raise ValueError(f"suite {name!r} has no usual episode length; set actor_rollout_ref.embodied.env.max_steps")
+    return DEFAULT_MAX_STEPS[base]
 
 
 def load_init_states(task: LiberoTask) -> np.ndarray:

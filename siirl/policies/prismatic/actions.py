@@ -21,6 +21,9 @@ NORMALIZATION = "action_proprio_normalization_type"
 LIMITS = {"bounds_q99": ("q01", "q99"), "bounds": ("min", "max")}
 """What each kind of normalisation scales to −1 and 1; the first is the default."""
 
+NO_NOOPS = "_no_noops"
+"""Ends the key of a suite's statistics when steps that did nothing were left out of its demonstrations."""
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -94,9 +97,9 @@ def find_statistics(statistics: dict[str, Any], unnorm_key: str) -> dict[str, An
     Raises:
         ValueError: no entry fits; the message lists those there are.
     """
-    suite = unnorm_key.removesuffix("_no_noops")
+    suite = unnorm_key.removesuffix(NO_NOOPS)
     alias = {"libero_long": "libero_10", "libero_10": "libero_long"}.get(suite, suite)
-    for key in (unnorm_key, f"{suite}_no_noops", suite, f"{alias}_no_noops", alias):
+    for key in (unnorm_key, suite + NO_NOOPS, suite, alias + NO_NOOPS, alias):
         if key in statistics:
             return statistics[key]
     known = sorted(statistics)

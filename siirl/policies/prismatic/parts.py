@@ -90,7 +90,7 @@ def unsupported(source: Path, does: str) -> ValueError:
 
 
 def _files(folder: Path, part: str) -> list[Path]:
-    return sorted(file for file in folder.glob(f"{part}*") if file.suffix in SUFFIXES and file.is_file())
+    return sorted(file for file in folder.glob(f"{part}--*") if file.suffix in SUFFIXES and file.is_file())
 
 
 def _load(file: Path) -> Any:
