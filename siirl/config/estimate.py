@@ -46,14 +46,17 @@ def estimate_rows(config: Config) -> list[Row]:
     """
     embodied = config.actor_rollout_ref.embodied
     rows = _policy_rows(config, folder_shapes(Path(config.actor_rollout_ref.model.path)) or published_shapes())
+    simulators = _simulators(embodied.env, max(1, config.trainer.n_gpus_per_node))
+    if config.trainer.val_only:
+        return rows + simulators
     if REWARDS.get(config.algorithm.reward).needs_embedding and (count := _encoder_parameters(embodied)):
         rows.append(Row("slot", "video encoder, float32", count * FP32 / GIB))
-    return [*rows, _trajectories(config), *_simulators(embodied.env, max(1, config.trainer.n_gpus_per_node))]
+    return [*rows, _trajectories(config), *simulators]
 
 
 def _policy_rows(config: Config, shapes: Shapes) -> list[Row]:
     ref, trainer = config.actor_rollout_ref, config.trainer
-    ranks = trainer.nnodes * max(1, trainer.n_gpus_per_node)
+    ranks = 1 if trainer.val_only else trainer.nnodes * max(1, trainer.n_gpus_per_node)  # only training shards
     size = sum(math.prod(shape) for shape in shapes.values()) / GIB
     adapters = adapter_parameters(shapes, ref.model) / GIB
     trained = adapters or size

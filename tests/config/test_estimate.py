@@ -32,11 +32,14 @@ def test_weights_gradients_and_moments_of_every_shard(config: Config) -> None:
     assert sizes["AdamW's two moments, float32"] == 8 * parameters
 
 
-def test_a_run_that_only_validates_has_no_gradients_and_moments(config: Config) -> None:
-    config.trainer.val_only = True
-    sizes = bytes_of(config)
-    assert sizes["policy weights, float32"] == 4 * 69
-    assert not [name for name in sizes if "gradients" in name or "moments" in name or "activations" in name]
+@pytest.mark.parametrize("gpus", [0, 4])
+def test_a_run_that_only_validates_has_whole_weights_and_simulators(config: Config, gpus: int) -> None:
+    config.trainer.val_only, config.trainer.n_gpus_per_node = True, gpus
+    config.actor_rollout_ref.embodied.video_embedding_model_path = "/not/read.pt"
+    weights, copies, simulators = estimate_rows(config)
+    assert (weights.name, weights.gib * GIB) == ("policy weights, float32", 4 * 69)
+    assert copies.name == "bf16 copies of the weights in a forward"
+    assert simulators.name == f"{2 * max(1, gpus)} simulators"
 
 
 @pytest.mark.parametrize("targets", [["all-linear"], ["q_proj", "attn.proj"]])
