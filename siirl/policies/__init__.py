@@ -9,7 +9,7 @@ __all__ = ["load_policy"]
 
 
 def __getattr__(name: str) -> Any:
-    """`load_policy`, imported when it is asked for: it needs timm and transformers, the contract in ``base`` does not."""
+    """`load_policy`, imported when it is asked for: it takes timm, which the contract in ``base`` does without."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from siirl.policies.load import load_policy

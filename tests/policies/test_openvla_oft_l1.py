@@ -157,7 +157,7 @@ def test_a_projector_alone_is_one_for_action_tokens_and_survives_an_export(folde
     inputs = policy.prepare(observe(1))
     assert torch.equal(exported.act(exported.prepare(observe(1)), GREEDY).actions, policy.act(inputs, GREEDY).actions)
     with pytest.raises(
-        ValueError, match=r"lies beside no action_head--<step>_checkpoint\.pt.*embodied_type=openvla-oft "
+        ValueError, match=r"lies beside no action_head--<step>_checkpoint\.pt.*embodied_type=openvla-oft \(load_policy"
     ):
         load_policy(folder, "openvla-oft-l1")
 
@@ -166,7 +166,7 @@ def test_openvla_has_no_parts(tmp_path: Path, folder: Path) -> None:
     named = tiny_openvla_folder(tmp_path)
     edit(named / "config.json", embodied_type=None)
     shutil.copy(folder / PROJECTOR_FILE, named)
-    with pytest.raises(ValueError, match=rf"lies beside {PROJECTOR_FILE}.*embodied_type=openvla-oft "):
+    with pytest.raises(ValueError, match=rf"lies beside {PROJECTOR_FILE}.*embodied_type=openvla-oft \(load_policy"):
         load_policy(named, "openvla")
 
 
