@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from siirl.data.trajectory import Trajectory
 from siirl.roles.trainer import Trainer
 from siirl.training.fsdp import full_parameters, init_ranks, transformer_blocks
 from tests.training.updates import SmallPolicy, play, small_config, weights
+
+if TYPE_CHECKING:
+    from siirl.policies.prismatic.policy import PrismaticPolicy
 
 CPU = torch.device("cpu")
 CHUNKS = [
@@ -95,7 +99,12 @@ def train_compiled(rank: int, folder: Path) -> None:
 
 
 def train_openvla_oft(
-    rank: int, folder: Path, world_size: int = 2, lora: bool = False, compiled: bool = False
+    rank: int,
+    folder: Path,
+    world_size: int = 2,
+    lora: bool = False,
+    compiled: bool = False,
+    make: "Callable[[], PrismaticPolicy] | None" = None,
 ) -> dict[str, torch.Tensor]:
     """The weights of the real policy, tiny, after one update; two steps, the second with one episode only. ``lora`` and
     ``compiled`` come with gradient checkpointing."""
@@ -103,7 +112,8 @@ def train_openvla_oft(
 
     config = small_config(ppo_mini_batch_size=1)
     config.actor_rollout_ref.actor.optim.lr = 1e-3
-    policy = tiny_policy()
+    make = make or tiny_policy
+    policy = make()
     if lora:
         adapt(policy, trained=False)
     if lora or compiled:
@@ -112,12 +122,19 @@ def train_openvla_oft(
         policy.model.compile_blocks()
     trainer: Trainer[Trajectory] = Trainer(policy, config, CPU, rank, world_size)
     chunks = [3, 2, 3]  # a batch of one row would be compiled once more
-    episodes = play(tiny_policy(), config, chunks, image_size=40, state_dim=8)
+    episodes = play(make(), config, chunks, image_size=40, state_dim=8)
     metrics = trainer.update(episodes, chunks, ADVANTAGES[:3], fetch)
     assert metrics["actor/rollout_train_logprob_diff"] < 1e-5
     trained = {name: tensor.clone() for name, tensor in full_parameters(policy.model, CPU)}
     torch.save(trained, folder / f"rank{rank}.pt")
     return trained
+
+
+def train_openvla(rank: int, folder: Path, world_size: int = 2) -> dict[str, torch.Tensor]:
+    """The same with the autoregressive policy."""
+    from tests.policies.tiny import tiny_openvla
+
+    return train_openvla_oft(rank, folder, world_size, make=tiny_openvla)
 
 
 def train_adapters(rank: int, folder: Path, world_size: int = 2) -> dict[str, torch.Tensor]:
@@ -136,7 +153,7 @@ def skip_together(rank: int, folder: Path) -> None:
 
 
 def all_of_them(rank: int, folder: Path) -> None:
-    for work in (train_and_save, train_openvla_oft, train_adapters, train_compiled, skip_together):
+    for work in (train_and_save, train_openvla_oft, train_openvla, train_adapters, train_compiled, skip_together):
         (folder / work.__name__).mkdir(exist_ok=True)
         work(rank, folder / work.__name__)
 
@@ -201,6 +218,17 @@ def test_openvla_oft_trains_alike_on_two_ranks(two_ranks: Path, tmp_path: Path, 
     from tests.policies.tiny import tiny_policy
 
     start = dict(tiny_policy().model.named_parameters())
+    assert sum(not torch.equal(start[name], expected[name]) for name in start) > len(start) / 2
+    for name, tensor in trained.items():
+        assert (tensor - expected[name]).norm() <= 1e-5 * expected[name].norm().clamp(min=1), name
+
+
+def test_openvla_trains_alike_on_two_ranks(two_ranks: Path, tmp_path: Path) -> None:
+    from tests.policies.tiny import tiny_openvla
+
+    expected, start = train_openvla(0, tmp_path, world_size=1), dict(tiny_openvla().model.named_parameters())
+    trained = read(two_ranks / "train_openvla" / "rank1.pt")
+    assert trained.keys() == expected.keys() == start.keys()
     assert sum(not torch.equal(start[name], expected[name]) for name in start) > len(start) / 2
     for name, tensor in trained.items():
         assert (tensor - expected[name]).norm() <= 1e-5 * expected[name].norm().clamp(min=1), name
