@@ -1,3 +1,5 @@
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from siirl.client import sft
 from siirl.client.arguments import parse_ids
 from siirl.client.collect_demos import main, only_writer, parse_args, plan_jobs
 from siirl.data.lerobot import read
-from siirl.envs.libero.demonstrate import Job, disturb
+from siirl.envs.libero.demonstrate import PARTIAL, Job, disturb, partial_file
 from tests.data.lerobot.folders import episode, write
 
 START = Path(__file__).parents[2] / "examples" / "start_policy"
@@ -48,6 +50,17 @@ def test_no_noise_changes_nothing() -> None:
     action = np.linspace(-1, 1, 7, dtype=np.float32)
     ((wanted, disturbed),) = disturb(iter([action]), 0.0, np.random.default_rng(0))
     np.testing.assert_array_equal(wanted, disturbed)
+
+
+def test_no_two_processes_write_the_frames_of_a_job_to_one_file(tmp_path: Path) -> None:
+    job = Job(0, 0.1, (45, 46))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        files = [partial_file(tmp_path, job), pool.submit(partial_file, tmp_path, job).result()]
+    assert files[0] != files[1]
+    assert files[0] != partial_file(tmp_path, Job(0, 0.1, (55,)))
+    for file in files:
+        file.touch()
+    assert sorted(tmp_path.glob(PARTIAL.format("*"))) == sorted(files), "a killed collection's would be left"
 
 
 def test_only_what_is_missing_is_collected() -> None:
@@ -155,7 +168,7 @@ def test_demonstrations_are_collected_continued_and_learnt(
     assert np.abs(demo.actions[:, :6]).max() <= 1
 
     made = (out / "meta/info.json").stat().st_mtime_ns
-    (out / ".partial-0-0.1-46.mp4").touch()  # a killed collection leaves such files
+    (out / ".partial-123-0-0.1-46.mp4").touch()  # a killed collection leaves such files
     assert main([*arguments, "--trials", "45"]) == 0
     assert (out / "meta/info.json").stat().st_mtime_ns == made
     assert main([*arguments, "--trials", "45", "--seed", "1"]) == 2

@@ -4,6 +4,7 @@ The expert's actions are disturbed on their way to the simulator and stored undi
 them sees states off the ideal path, and how to come back (https://arxiv.org/abs/1703.09327).
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ FPS = 20  # LIBERO's control frequency, Hz
 STATE_DIM = 8
 ATTEMPTS = 2
 PARTIAL = ".partial-{}.mp4"
-"""File of the frames of a job that is not part of the dataset yet."""
+"""File of the frames of a job that is not part of the dataset yet, see `partial_file`."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,12 @@ class Job:
     task_id: int
     noise: float
     trials: tuple[int, ...]
+
+
+def partial_file(out: Path, job: Job) -> Path:
+    """Where this process keeps the frames of ``job``. Another process may still write those of the same job: a worker whose
+    parent was killed goes on until its job is done."""
+    return out / PARTIAL.format(f"{os.getpid()}-{job.task_id}-{job.noise:g}-{job.trials[0]}")
 
 
 def disturb(
@@ -93,11 +100,7 @@ def collect(settings: Settings, job: Job) -> tuple[Shard, int]:
     """Collect a job's trials in this process: what was solved, with the frames in a file of its own, and the number of
     episodes run."""
     env = settings.env
-    shard = ShardWriter(
-        settings.out / PARTIAL.format(f"{job.task_id}-{job.noise:g}-{job.trials[0]}"),
-        FPS,
-        (env.image_size, env.image_size),
-    )
+    shard = ShardWriter(partial_file(settings.out, job), FPS, (env.image_size, env.image_size))
     episodes = 0
     with closing(
         Simulator(
