@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Makes a start policy like the one that siirl ships: demonstrations of a scripted expert, supervised fine-tuning from nothing
 # (24 minutes on one core), and the calibration error that leaves RL something to find out.
-# Usage: train.sh [work folder] [policy folder]
+# Usage: train.sh [work folder] [policy folder, empty or not there yet]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work="${1:-data/start_policy}"
-out="${2:-assets/start_policy}"
+out="${2:-runs/start_policy}"
 mkdir -p "$work"
 
 python -m siirl.client.collect_demos --suite libero_spatial --tasks 0,2 --trials 0-39 --noise 0.2,0.1,0.0 \

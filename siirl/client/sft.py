@@ -4,22 +4,28 @@ import argparse
 import json
 import logging
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from siirl.client.arguments import at_least
-from siirl.data.lerobot import Columns, Demonstrations, read
+from siirl.data.lerobot import Columns, Demo, Demonstrations, read
 from siirl.envs.libero import from_libero_gripper
 from siirl.policies.prismatic.loading import check_config
+from siirl.policies.prismatic.prompt import TEMPLATE
 from siirl.training.samples import build_samples, dataset_statistics
-from siirl.training.scratch import new_policy
-from siirl.training.sft import SFTConfig, train
+from siirl.training.scratch import SPECIAL, new_policy, word_tokenizer
+from siirl.training.sft import SFTConfig, split, train
 
 GRIPPERS = {"libero": "−1 opens and +1 closes", "open": "1 is open and 0 closed"}
+GRIPPER_ENDS = {"libero": (-1.0, 1.0), "open": (0.0, 1.0)}
+TOLERANCE = 0.1
+"""How far the lowest and the highest gripper action of a dataset may be from the ends of its convention."""
 
 
 def load_demos(root: Path, columns: Columns, gripper: str, architecture: dict[str, Any]) -> Demonstrations:
@@ -32,7 +38,7 @@ def load_demos(root: Path, columns: Columns, gripper: str, architecture: dict[st
         architecture: the policy's config, which says how long actions and states are.
 
     Raises:
-        ValueError: as `siirl.data.lerobot.read`, vectors of another length, or grippers of the other convention.
+        ValueError: as `siirl.data.lerobot.read`, vectors of another length, or grippers of another range.
     """
     data = read(root, columns)
     wanted = {columns.action: (data.info.action_dim, architecture.get("action_token_len", 7))}
@@ -41,16 +47,62 @@ def load_demos(root: Path, columns: Columns, gripper: str, architecture: dict[st
     for name, (length, allowed) in wanted.items():
         if length != allowed:
             raise ValueError(f"{root}: {name} has {length} dimensions; the policy has {allowed}: name another feature")
-    lowest = min(float(d.actions[:, -1].min()) for d in data.demos)
-    found = "libero" if lowest < 0 else "open"
-    if found != gripper:
+    check_gripper(data, gripper)
+    convert = from_libero_gripper if gripper == "libero" else clip_gripper
+    return replace(data, demos=[replace(d, actions=convert(d.actions)) for d in data.demos])
+
+
+def check_gripper(data: Demonstrations, gripper: str) -> None:
+    """Raises ValueError when the gripper actions do not reach from one end of the convention to the other, or lie beyond
+    them. Which end opens the gripper cannot be told from them."""
+    found = [pick(float(pick(d.actions[:, -1])) for d in data.demos) for pick in (min, max)]
+    fitting = [name for name, ends in GRIPPER_ENDS.items() if np.allclose(found, ends, rtol=0, atol=TOLERANCE)]
+    if gripper in fitting:
+        return
+    low, high = GRIPPER_ENDS[gripper]
+    fix = "".join(f"set --gripper {name} if {GRIPPERS[name]}, or " for name in fitting)
+    raise ValueError(
+        f"--gripper {gripper} says that {GRIPPERS[gripper]}, but the last dimension of {data.columns.action} in {data.root} lies "
+        f"in [{found[0]:g}, {found[1]:g}]; allowed: from {low:g} to {high:g}, both reached within {TOLERANCE:g}: {fix}convert "
+        "the gripper's actions, or name with --action a feature that ends with them"
+    )
+
+
+def clip_gripper(actions: np.ndarray) -> np.ndarray:
+    """Grippers in the policy's convention, clipped to [0, 1]: float32 [L, A] → [L, A]."""
+    return np.concatenate([actions[:, :-1], actions[:, -1:].clip(0, 1)], axis=1)
+
+
+def check_words(words: Sequence[str], demos: Sequence[Demo]) -> None:
+    """Raises ValueError when a prompt has words that the policy would not tell from each other."""
+    tokenizer, unknown = word_tokenizer(words), set()
+    for instruction in {demo.instruction.lower() for demo in demos}:
+        prompt = TEMPLATE.format(instruction=instruction)
+        encoded = tokenizer.encode(prompt)
+        unknown |= {
+            prompt[begin:end]
+            for token, (begin, end) in zip(encoded.tokens, encoded.offsets, strict=True)
+            if token == SPECIAL["unk_token"]
+        }
+    if unknown:
         raise ValueError(
-            f"--gripper {gripper} says that {GRIPPERS[gripper]}, but the lowest gripper action in {root} is {lowest:g}; "
-            f"set --gripper {found} ({GRIPPERS[found]})"
+            f"--vocabulary lacks words of the prompts: {' '.join(sorted(unknown))}; add them, one per line"
         )
-    if gripper == "libero":
-        data = replace(data, demos=[replace(d, actions=from_libero_gripper(d.actions)) for d in data.demos])
-    return data
+
+
+def check_out(folder: Path) -> None:
+    """Raises ValueError when there is something that the policy would mix with or overwrite."""
+    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
+        raise ValueError(f"--out {folder} exists and is not an empty folder; remove it, or name another one")
+
+
+def make_out(folder: Path) -> None:
+    """Make the folder to write. Raises ValueError when that cannot be done, or nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"--out {folder} cannot be written ({error}); name another folder") from error
 
 
 def read_architecture(file: Path) -> dict[str, Any]:
@@ -79,7 +131,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--suite", required=True, help="what it demonstrates, e.g. libero_spatial: key of the policy's statistics")
     add("--architecture", type=Path, required=True, help="the policy's config.json")
     add("--vocabulary", type=Path, required=True, help="words that the tokenizer knows, one per line")
-    add("--out", type=Path, required=True, help="policy folder to write")
+    add("--out", type=Path, required=True, help="policy folder to write, empty or not there yet")
     add("--camera", default=Columns.camera, help="feature of the frames")
     add("--state", default=Columns.state, help="feature of the proprioception")
     add("--action", default=Columns.action, help="feature of the actions")
@@ -116,13 +168,17 @@ def run(args: argparse.Namespace) -> None:
     """Train as the arguments say. Raises ValueError for input that cannot work."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
+    check_out(args.out)
     architecture, words = read_architecture(args.architecture), read_text(args.vocabulary).split()
     columns = Columns(args.camera, args.state, args.action, args.rotated)
     data = load_demos(args.demos, columns, args.gripper, architecture)
-    policy = new_policy(architecture, words, args.suite, dataset_statistics(data.demos))
+    check_words(words, data.demos)
     config = SFTConfig(
         args.steps, args.batch_size, args.lr, log_every=args.log_every, seed=args.seed, frame_every=args.frame_every
     )
+    split(np.array([demo.trial for demo in data.demos]), config.holdout)  # raises here, not after the frames
+    policy = new_policy(architecture, words, args.suite, dataset_statistics(data.demos))
+    make_out(args.out)
     train(policy, build_samples(policy, data, config.frame_every), config)
     policy.save(str(args.out))
 

@@ -4,7 +4,8 @@ import errno
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from io import RawIOBase
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -84,7 +85,9 @@ def build_samples(policy: BinPolicy, data: Demonstrations, frame_every: int) -> 
     texts, labels = [], []
     trials: list[int] = []
     shape: tuple[int, ...] = ()
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile(
+        buffering=0
+    ) as file:  # a buffer would be written once more, and fail again, at the close
         for demo, steps in _parts(data, frame_every):
             obs = EnvObs(data.frames(demo, steps.tolist()), demo.states[steps], [demo.instruction] * len(steps))
             inputs = policy.prepare(obs)
@@ -109,13 +112,14 @@ def _parts(data: Demonstrations, frame_every: int) -> Iterator[tuple[Demo, np.nd
             yield demo, steps[begin : begin + PREPARE_ROWS]
 
 
-def _append(file: BinaryIO, rows: Tensor, shape: tuple[int, ...]) -> None:
+def _append(file: RawIOBase, rows: Tensor, shape: tuple[int, ...]) -> None:
     """Write ``rows`` uint8 [B, …], after which the file has ``shape``."""
+    rest = rows.contiguous().view(-1).numpy().data
     try:
-        file.write(rows.contiguous().numpy().data)
-        file.flush()
+        while rest:
+            rest = rest[file.write(rest) or 0 :]  # without a buffer, part of it may be written
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise ValueError(
             f"{tempfile.gettempdir()} has no room for {shape[0]} prepared frames of {rows[0].numel()} bytes; set TMPDIR "

@@ -1,9 +1,10 @@
 """Supervised fine-tuning: labels, augmentation and statistics; a tiny policy overfits; the command writes a policy."""
 
-import errno
 import io
 import json
+import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -184,12 +185,47 @@ def test_grippers_of_the_other_convention_are_refused(tmp_path: Path) -> None:
     recorded, frames = make_demo(1)
     write(tmp_path / "open", [[(replace(recorded, actions=from_libero_gripper(recorded.actions)), frames)]])
     sizes = {"action_token_len": 7}
-    with pytest.raises(ValueError, match=r"lowest gripper action in .* is -1; set --gripper libero"):
+    with pytest.raises(
+        ValueError, match=r"of action in .* lies in \[-1, 1\]; allowed: from 0 to 1.* set --gripper libero"
+    ):
         command.load_demos(tmp_path / "libero", Columns(), "open", sizes)
-    with pytest.raises(ValueError, match=r"lowest gripper action in .* is 0; set --gripper open"):
+    with pytest.raises(
+        ValueError, match=r"of action in .* lies in \[0, 1\]; allowed: from -1 to 1.* set --gripper open"
+    ):
         command.load_demos(tmp_path / "open", Columns(), "libero", sizes)
     demo = command.load_demos(tmp_path / "open", Columns(), "open", sizes).demos[0]
     assert set(demo.actions[:, 6]) == {0, 1}
+
+
+def with_gripper(root: Path, low: float, high: float) -> Path:
+    """A dataset whose gripper actions lie between ``low`` and ``high``."""
+    recorded, frames = make_demo(0)
+    actions = recorded.actions.copy()
+    actions[:, 6] = np.linspace(low, high, STEPS)
+    write(root, [[(replace(recorded, actions=actions), frames)]])
+    return root
+
+
+@pytest.mark.parametrize(
+    ("gripper", "low", "high"), [("open", -1e-6, 1), ("open", 0.03, 0.98), ("libero", -0.95, 1.0001)]
+)
+def test_grippers_almost_at_the_ends_are_accepted(gripper: str, low: float, high: float, tmp_path: Path) -> None:
+    data = command.load_demos(with_gripper(tmp_path, low, high), Columns(), gripper, {"action_token_len": 7})
+    grippers = data.demos[0].actions[:, 6]
+    wanted = np.clip(np.linspace(low, high, STEPS), 0, 1)
+    np.testing.assert_allclose(grippers, 1 - wanted if gripper == "libero" else wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("gripper", ["open", "libero"])
+@pytest.mark.parametrize(
+    ("low", "high", "found"), [(0, 0.08, "[0, 0.08]"), (-0.5, 1, "[-0.5, 1]"), (0, 255, "[0, 255]"), (1, 1, "[1, 1]")]
+)
+def test_grippers_of_no_convention_are_refused(
+    gripper: str, low: float, high: float, found: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"lies in {found}; allowed: from")) as caught:
+        command.load_demos(with_gripper(tmp_path, low, high), Columns(), gripper, {"action_token_len": 7})
+    assert "set --gripper" not in str(caught.value)
 
 
 @pytest.mark.parametrize("sizes", [{"action_token_len": 6}, {"use_proprio": True, "proprio_dim": 9}])
@@ -200,13 +236,26 @@ def test_vectors_of_other_lengths_than_the_policys_are_refused(sizes: dict[str, 
 
 
 def test_a_full_disk_is_told(demos: Demonstrations, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full(io.BytesIO):
-        def write(self, _: object) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("siirl.training.samples.tempfile.TemporaryFile", Full)
+    """``/dev/full`` refuses what is written, and refuses a buffer's rest once more when it is closed."""
+    full = partial(open, "/dev/full", "wb")
+    monkeypatch.setattr("siirl.training.samples.tempfile.TemporaryFile", full)
     with pytest.raises(ValueError, match=r"has no room for .* set TMPDIR"):
         build_samples(tiny(demos), demos, 3)
+
+
+def test_frames_that_are_written_in_pieces_are_complete(
+    demos: Demonstrations, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Slow(io.FileIO):
+        def __init__(self, buffering: int) -> None:
+            super().__init__(tmp_path / "frames", "w+")
+
+        def write(self, data: memoryview) -> int:
+            return super().write(data[:1000])
+
+    wanted = build_samples(tiny(demos), demos, 3)
+    monkeypatch.setattr("siirl.training.samples.tempfile.TemporaryFile", Slow)
+    assert torch.equal(build_samples(tiny(demos), demos, 3).inputs["images"], wanted.inputs["images"])
 
 
 @pytest.mark.parametrize(
@@ -236,6 +285,41 @@ def test_command_refuses_input_that_cannot_work(
     assert part in error
     assert str(wrong) in error or content is None
     assert not (tmp_path / "policy").exists()
+
+
+@pytest.mark.parametrize(
+    ("instructions", "out", "message"),
+    [
+        (["pick up the black bowl"], "policy", "demonstrations of 1 trial were given; at least 2 are needed"),
+        (
+            ["Fold the towel", "pour the tea"],
+            "policy",
+            "--vocabulary lacks words of the prompts: fold pour tea towel; add",
+        ),
+        (
+            ["pick up the black bowl"] * 2,
+            "demos",
+            "demos exists and is not an empty folder; remove it, or name another",
+        ),
+        (["pick up the black bowl"] * 2, "demos/meta/info.json", "info.json exists and is not an empty folder"),
+        (["pick up the black bowl"] * 2, "demos/meta/info.json/policy", "info.json/policy cannot be written"),
+    ],
+)
+def test_command_refuses_before_frames_are_decoded(
+    instructions: list[str],
+    out: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write(tmp_path / "demos", [[make_demo(trial, text)] for trial, text in enumerate(instructions)])
+    monkeypatch.setattr(command, "build_samples", lambda *_: pytest.fail("frames were decoded"))
+    files = ["--architecture", str(START / "architecture.json"), "--vocabulary", str(START / "vocabulary.txt")]
+    run = ["--demos", str(tmp_path / "demos"), "--suite", "libero_spatial", "--threads", "1"]
+    assert command.main([*files, *run, "--out", str(tmp_path / out)]) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demos"]
 
 
 def test_weights_are_given_back_when_measuring_fails() -> None:

@@ -81,17 +81,14 @@ class Demonstrations:
     def _images(self, demo: Demo, steps: Sequence[int]) -> np.ndarray:
         """As `frames`, of images inside a data file; only the row groups that hold the episode are read."""
         frames, begin = [], 0
-        try:
-            with pq.ParquetFile(demo.file) as parquet:
-                for group in range(parquet.num_row_groups):
-                    end = begin + parquet.metadata.row_group(group).num_rows
-                    rows = [demo.row + s - begin for s in steps if begin <= demo.row + s < end]
-                    if rows:
-                        cells = parquet.read_row_group(group, columns=[self.columns.camera])[self.columns.camera]
-                        frames += [_decode(demo.file, cells[row].as_py(), self.info.image_size) for row in rows]
-                    begin = end
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{demo.file} cannot be read ({error}); get it again") from error
+        with _parquet(demo.file) as parquet:
+            for group in range(parquet.num_row_groups):
+                end = begin + parquet.metadata.row_group(group).num_rows
+                rows = [demo.row + s - begin for s in steps if begin <= demo.row + s < end]
+                if rows:
+                    cells = parquet.read_row_group(group, columns=[self.columns.camera])[self.columns.camera]
+                    frames += [_decode(demo.file, cells[row].as_py(), self.info.image_size) for row in rows]
+                begin = end
         return np.stack(frames)
 
 
