@@ -1,10 +1,10 @@
 """Supervised fine-tuning: labels, augmentation and statistics; a tiny policy overfits; the command writes a policy."""
 
+import errno
 import io
 import json
 import re
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -235,10 +235,21 @@ def test_vectors_of_other_lengths_than_the_policys_are_refused(sizes: dict[str, 
         command.load_demos(tmp_path, Columns(), "libero", sizes)
 
 
-def test_a_full_disk_is_told(demos: Demonstrations, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``/dev/full`` refuses what is written, and refuses a buffer's rest once more when it is closed."""
-    full = partial(open, "/dev/full", "wb")
-    monkeypatch.setattr("siirl.training.samples.tempfile.TemporaryFile", full)
+def test_a_full_disk_is_told(demos: Demonstrations, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A disk that lacks 100 bytes: a buffer would keep them, and fail once more when it is closed."""
+    room = build_samples(tiny(demos), demos, 3).inputs["images"].numel() - 100
+
+    class Full(io.FileIO):
+        def write(self, data: memoryview) -> int:
+            if self.tell() == room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data[: room - self.tell()])
+
+    def temporary_file(buffering: int = -1) -> io.RawIOBase | io.BufferedRandom:
+        raw = Full(tmp_path / "frames", "w+")
+        return raw if buffering == 0 else io.BufferedRandom(raw)
+
+    monkeypatch.setattr("siirl.training.samples.tempfile.TemporaryFile", temporary_file)
     with pytest.raises(ValueError, match=r"has no room for .* set TMPDIR"):
         build_samples(tiny(demos), demos, 3)
 
