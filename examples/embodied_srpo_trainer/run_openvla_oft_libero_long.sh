@@ -17,6 +17,10 @@ CKPT_PATH=${CKPT_PATH:-ckpts/openvla-oft-7b_srpo_${DATASET}_${NNODES}nodes}
 export MUJOCO_GL=${MUJOCO_GL:-egl}
 export TENSORBOARD_DIR=${TENSORBOARD_DIR:-tensorboard/openvla-oft-7b_srpo_${DATASET}/$(date +%Y%m%d_%H%M%S)}
 
+# the environment that scripts/quickstart.sh makes, unless another one is active or named
+venv=$(dirname "$0")/../../.venv/bin/python
+[ -n "${VIRTUAL_ENV:-}" ] || [ ! -x "$venv" ] || PYTHON=${PYTHON:-$venv}
+
 exec "${PYTHON:-python3}" -m siirl.client.main_dag \
     --config-name=embodied_srpo_trainer \
     data.train_files="$HOME_PATH/data/$DATASET/train.parquet" \

@@ -230,7 +230,8 @@ def check_policy_folder(config: Config) -> Iterator[str]:
         fix = f"give the folder that holds config.json{' rather than a file' if folder.exists() else ''}"
         if is_hub_id:
             local = f"models/{name}"
-            fix = f"download it with `huggingface-cli download {path} --local-dir {local}`, then {key}={local}"
+            download = f"`hf download {path} --local-dir {local}`, then {key}={local}"
+            fix = f"correct it; or, if that is a repository of the Hugging Face Hub, {download}"
         yield refuse(config, key, f"{allowed}; there is no such folder", fix)
     elif not config.dry_run and not (folder / "config.json").is_file():
         yield refuse(config, key, f"{allowed}; this one has no config.json", "give the folder that holds config.json")
@@ -252,7 +253,7 @@ def check_video_encoder(config: Config) -> Iterator[str]:
             config, key, f"null with {given(config, encoder)}, which would ignore it", f"{key}=null or {encoder}=vjepa2"
         )
     elif path and not Path(path).exists():
-        fix = "`huggingface-cli download Sylvest/vjepa2-vit-g --local-dir models/vjepa2`, then give the .pt file in it"
+        fix = "`hf download Sylvest/vjepa2-vit-g --local-dir models/vjepa2`, then give the .pt file in it"
         yield refuse(config, key, "an existing file or folder", fix)
 
 

@@ -82,6 +82,8 @@ class Progress:
     def stage(self, name: str) -> None:
         """A stage of the step begins; an episode bar of the stage before goes away."""
         self._stage, self._stage_started = STAGES.get(name, name), self._clock()
+        if name == "rollout" and not self._steps_here:
+            self._started = self._stage_started  # a validation before training says nothing about the pace of steps
         self._episodes = 0
         self._line(f"{self._step_text()}{self._stage}")
 
@@ -119,11 +121,12 @@ class Progress:
         return f"{done}/{self._episodes} episodes{rate}"
 
     def _seconds_left(self) -> float | None:
-        """Time for the remaining steps at this run's own pace; None before its first step and after its last."""
+        """Time for the remaining steps at this run's own pace; None before its first step, and when they take longer."""
         if not self._steps_here or self._step >= self.total_steps:
             return None
         pace = (self._step_ended - self._started) / self._steps_here
-        return max(0.0, pace * (self.total_steps - self._step) - (self._clock() - self._step_ended))
+        left = pace * (self.total_steps - self._step) - (self._clock() - self._step_ended)
+        return left if left > 0 else None
 
     def _render(self) -> RenderableType:
         """The display: a row for training, unless nothing is trained, and one for the stage while there is one."""

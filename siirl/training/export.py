@@ -7,14 +7,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from siirl.config.lora import RANK
 from siirl.config.schema import Config, ModelConfig
 from siirl.policies.base import POLICIES
 from siirl.policies.lora import factor_names, lora_config
-from siirl.policies.prismatic.loading import read_json
+from siirl.policies.prismatic.loading import read_json, write_weights_file
 from siirl.policies.prismatic.parts import complete, find_parts
 from siirl.training.parameters import BACK, Parameters, adapted_layers, merged_parameters, reading, saved_parameters
 
@@ -86,7 +85,7 @@ def export_adapters(checkpoint: Path, start: Path, folder: Path, config: Config)
     with _all_or_nothing(folder):
         log.info("writing %s", file)
         values = saved.read(names)
-        save_file({names[name]: value for name, value in values.items()}, file, metadata={"format": "pt"})
+        write_weights_file({names[name]: value for name, value in values.items()}, file)
         adapters.save_pretrained(str(folder))
     return [file]
 
@@ -108,7 +107,7 @@ def write_weights(trained: Parameters, folder: Path, shard_bytes: int = SHARD_BY
         files = [folder / "model.safetensors"]
     for file, shard in zip(files, shards, strict=True):
         log.info("writing %s", file)
-        save_file(trained.read(shard), file, metadata={"format": "pt"})  # let go before the next file's are read
+        write_weights_file(trained.read(shard), file)  # let go before the next file's are read
     if len(shards) > 1:
         weight_map = {name: file.name for file, shard in zip(files, shards, strict=True) for name in shard}
         size = sum(tensor.nbytes for tensor in trained.tensors.values())

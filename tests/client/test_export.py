@@ -203,6 +203,10 @@ def test_a_policy_folder_that_is_gone_is_named(
     assert "--policy" in error
 
 
+def test_whoever_may_read_the_config_may_read_the_weights(out: Path) -> None:
+    assert (out / "model.safetensors").stat().st_mode == (out / "config.json").stat().st_mode
+
+
 def test_a_full_disk_leaves_nothing_behind(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,7 +214,7 @@ def test_a_full_disk_leaves_nothing_behind(
         (tmp_path / "out" / "model.safetensors").write_bytes(b"half of it")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(export, "save_file", full)
+    monkeypatch.setattr(export, "write_weights_file", full)
     error = refused(capsys, run, tmp_path / "out")
     assert "No space left on device" in error
     assert "free disk space" in error

@@ -20,7 +20,7 @@ def test_an_interrupted_export_leaves_nothing_behind(
         file.write_bytes(b"half of it")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export, "save_file", interrupt)
+    monkeypatch.setattr(export, "write_weights_file", interrupt)
     if existed:
         (tmp_path / "out").mkdir()
     with pytest.raises(KeyboardInterrupt):

@@ -123,7 +123,7 @@ IMPOSSIBLE = [
     (
         {f"{REF}.model.path": "Sylvest/OpenVLA-AC-PD-1traj-libero-long"},
         f"{REF}.model.path=Sylvest/OpenVLA-AC-PD-1traj-libero-long",
-        "huggingface-cli download Sylvest/OpenVLA-AC-PD-1traj-libero-long --local-dir models/OpenVLA-AC-PD-1traj-libero-long",
+        "hf download Sylvest/OpenVLA-AC-PD-1traj-libero-long --local-dir models/OpenVLA-AC-PD-1traj-libero-long",
     ),
     (
         {f"{REF}.embodied.video_encoder": "vjepa2"},
@@ -138,7 +138,7 @@ IMPOSSIBLE = [
     (
         {f"{REF}.embodied.video_embedding_model_path": "no/such.pt"},
         f"{REF}.embodied.video_embedding_model_path=no/such.pt",
-        "huggingface-cli download",
+        "hf download",
     ),
 ]
 

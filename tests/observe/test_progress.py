@@ -107,6 +107,23 @@ def test_time_left_after_a_resume_counts_only_this_runs_steps() -> None:
     assert file.getvalue() == "step 4/4 (0:30 left)  rolling out\n"
 
 
+def test_validations_count_in_the_time_left_only_where_they_are_part_of_a_step() -> None:
+    clock = Clock()
+    progress, file = plain(clock)
+    with progress:
+        progress.stage("validation")
+        clock.now += 100
+        progress.stage("rollout")
+        for step in (1, 2, 3):
+            clock.now += 30
+            progress.step_done(step, {})
+        clock.now += 20
+        progress.stage("update")
+        clock.now += 40
+        progress.stage("validation")
+    assert file.getvalue().splitlines()[-2:] == ["step 4/4 (0:10 left)  updating", "step 4/4  validating"]
+
+
 def test_log_lines_appear_above_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, file, stderr = Clock(), io.StringIO(), io.StringIO()
     monkeypatch.setattr(sys, "stderr", stderr)

@@ -83,7 +83,7 @@ class Checkpoint:
         for name, text in self.side_files.items():
             (folder / name).write_text(text)
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in merged_state(model).items()}
-        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        write_weights_file(weights, folder / "model.safetensors")
 
     @property
     def pixel_statistics(self) -> list[tuple[list[float], list[float]]] | None:
@@ -117,6 +117,14 @@ def _check_vocabulary(config: dict[str, Any], tokenizer: Tokenizer, file: Path) 
             f"{file}: text_config.vocab_size is {size}; it must be a multiple of pad_to_multiple_of, {padding}, and hold the "
             f"tokenizer's {tokens} tokens and {padding} more. {FIX}"
         )
+
+
+def write_weights_file(weights: dict[str, Tensor], file: Path) -> None:
+    """Write a safetensors file that whoever may read a new file here may read; the library would keep it to its owner."""
+    file.touch()
+    mode = file.stat().st_mode
+    save_file(weights, file, metadata={"format": "pt"})
+    file.chmod(mode)
 
 
 def load_weights(model: nn.Module, folder: Path, device: torch.device) -> None:
