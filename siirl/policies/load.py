@@ -44,10 +44,15 @@ def load_policy(
         raise ValueError(f"unknown dtype {dtype!r}; allowed: {', '.join(DTYPES)}. Give one of them, or leave it out.")
     if num_images not in (None, 1, 2):
         raise ValueError(f"num_images is {num_images!r}; allowed: 1 (main view), 2 (main and wrist), or leave it out.")
+    target = torch.device(device)
+    if target.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device is {str(device)!r}, but PyTorch sees no GPU here; give device='cpu', or install its CUDA build."
+        )
     factory = POLICIES.get(embodied_type or _stated_type(Path(path)))
     embodied = factory.describe(str(path), num_images)
     embodied.unnorm_key, embodied.center_crop = unnorm_key or embodied.unnorm_key, center_crop
-    return factory.load(ModelConfig(path=str(path), dtype=dtype), embodied, torch.device(device))
+    return factory.load(ModelConfig(path=str(path), dtype=dtype), embodied, target)
 
 
 def _stated_type(folder: Path) -> str:

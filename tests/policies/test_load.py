@@ -152,3 +152,11 @@ def test_the_contract_needs_neither_timm_nor_transformers() -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_folder_or_a_gpu_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"there is no policy folder '.*nowhere'"):
+        load_policy(tmp_path / "nowhere")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"device is 'cuda:0', but PyTorch sees no GPU here; give device='cpu'"):
+        load_policy(tmp_path, device="cuda:0")

@@ -240,6 +240,8 @@ def _refuse_pickles(folder: Path) -> None:
 
 
 def _existing(file: Path) -> Path:
+    if not file.parent.is_dir():
+        raise ValueError(f"there is no policy folder {str(file.parent)!r}. {FIX}")
     if not file.is_file():
         raise ValueError(f"the policy folder {str(file.parent)!r} has no {file.name}. {FIX}")
     return file
