@@ -132,6 +132,9 @@ class ActorConfig:
         "With token-mean, failures outweigh successes, because they last longer.",
         choices=("token-mean", "seq-mean-token-mean"),
     )
+    behavior_weight_cap: float = key(
+        5.0, "With trainer.max_staleness > 0: most by which a token's loss is weighted for the ratio of the probability under the weights before the update to that under the ones that acted.", minimum=1
+    )
     entropy_coeff: float = key(0.0, "Weight of the entropy bonus.", minimum=0)
     shuffle: bool = key(True, "Shuffle the episodes over mini-batches in every epoch; otherwise prompt by prompt.")
 
@@ -229,6 +232,13 @@ class DagConfig:
 
 
 @dataclass
+class ClusterConfig:
+    """Slots, beside trainer.nnodes and trainer.n_gpus_per_node."""
+
+    num_cpu_slots_per_node: int = key(1, "Slots of a machine without accelerators, each an equal share of its CPU.", minimum=1)
+
+
+@dataclass
 class TrainerConfig:
     """The run: how long, where, on what, and what is kept."""
 
@@ -242,6 +252,9 @@ class TrainerConfig:
     logger: list[str] = key(["console", "tensorboard"], "Where metrics go besides metrics.jsonl.", choices=("console", "tensorboard"))
     project_name: str = key("siirl_embodied", "Project name for the trackers.")
     experiment_name: str = key("openvla_oft_srpo", "Run name for the trackers.")
+    max_staleness: int = key(
+        0, "Training steps by which the weights that act may lag behind those that are updated: with 1, the next rollout runs while the update does; 0: strictly on-policy, only simulators are reset meanwhile.", minimum=0
+    )
     nnodes: int = key(1, "Machines. This version runs one slot; more are planned only (dry_run).", minimum=1)
     n_gpus_per_node: int = key(0, "Accelerators per machine; 0: the CPU is the one slot. This version runs one slot; more are planned only (dry_run).", minimum=0)
     default_local_dir: str = key("ckpts/siirl", "Run folder: checkpoints, metrics.jsonl, config.yaml.")
@@ -263,5 +276,6 @@ class Config:
     actor_rollout_ref: ActorRolloutRefConfig = section(ActorRolloutRefConfig, "Policy, update, rollout, environment.")
     critic: CriticConfig = section(CriticConfig, "Value model.")
     dag: DagConfig = section(DagConfig, "The pipeline.")
+    cluster: ClusterConfig = section(ClusterConfig, "Slots and what lives on them.")
     trainer: TrainerConfig = section(TrainerConfig, "The run.")
     dry_run: bool = key(False, "Print the plan (nodes, roles, slots, edges, memory estimate) and exit.")
