@@ -4,6 +4,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +13,15 @@ from siirl.dag.compile import Plan
 from siirl.dag.graph import Node
 from siirl.data.manifest import Prompt
 from siirl.data.sampler import PromptSampler, episode_specs
-from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Group
+from siirl.data.trajectory import CANCELLED, Episode, EpisodeSpec, EpisodeSummary, Group
 from siirl.policies.base import Sampling
 from siirl.workers.base import Future, Workers
 
 GROUP_MINIMUM = 2
 """Episodes that a group needs: the advantage of one alone has nothing to be relative to. (Unless ``rollout.n`` is 1.)"""
+
+LENGTH_LEARNING_RATE = 0.2
+"""Weight of an episode in the moving average of its task's lengths, by which the next ones are ordered."""
 
 
 @dataclass
@@ -29,14 +33,20 @@ class Batch:
         summaries: of every episode that was run, dropped ones too.
         groups: groups that were completed.
         dropped: reason → number of groups dropped.
+        cancelled: of the episodes that ran when enough groups had survived.
+        surplus: episodes of groups that survived and are not needed.
         gen_batches: generation batches that were rolled out.
+        sampler: where the sampler stood after it; a run that resumes after this step goes on from there.
     """
 
     episodes: list[Episode] = field(default_factory=list)
     summaries: list[EpisodeSummary] = field(default_factory=list)
     groups: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    cancelled: list[EpisodeSummary] = field(default_factory=list)
+    surplus: int = 0
     gen_batches: int = 0
+    sampler: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rewards(self) -> list[float] | None:
@@ -44,9 +54,13 @@ class Batch:
         return [float(e.columns["reward"]) for e in self.episodes] or None
 
     def metrics(self) -> dict[str, float]:
-        """``filter/*``: acceptance rate, drops by reason, generation batches."""
+        """``filter/*``: acceptance rate, drops by reason, generation batches; ``rollout/*``: what oversampling wasted."""
         accepted = self.groups - self.dropped.total()
         found = {"filter/acceptance_rate": accepted / self.groups, "filter/gen_batches": float(self.gen_batches)}
+        if self.cancelled or self.surplus:
+            found["rollout/surplus_episodes"] = float(self.surplus)
+            found["rollout/cancelled_episodes"] = float(len(self.cancelled))
+            found["rollout/cancelled_steps"] = float(sum(summary.steps for summary in self.cancelled))
         return found | {f"filter/dropped_{reason}": float(n) for reason, n in self.dropped.items()}
 
 
@@ -62,11 +76,25 @@ class _Waiting:
 
 @dataclass
 class _Flow:
-    """Where the complete groups of a generation batch are."""
+    """Where the complete groups of a generation batch are.
+
+    Attributes:
+        step: the training step.
+        wanted: groups that are still needed.
+        cancelled: whether the rest of the rollout was.
+    """
 
     batch: Batch
+    step: int
+    wanted: int
+    cancelled: bool = False
     waiting: list[_Waiting] = field(default_factory=list)
     kept: list[Group] = field(default_factory=list)
+
+    @property
+    def enough(self) -> bool:
+        """Whether as many groups as needed passed the filter; an embedding, which they may still wait for, drops none."""
+        return len(self.kept) + len(self.waiting) >= self.wanted
 
 
 class Executor:
@@ -86,11 +114,15 @@ class Executor:
         self.config = config
         self.workers = workers
         self.on_episode = on_episode
+        self._lengths: dict[tuple[str, int], float] = {}
 
     def collect(self, sampler: PromptSampler, step: int, on_start: Callable[[int], None]) -> Batch:
         """Roll out generation batches until ``data.train_batch_size`` groups survived, or the allowed number of batches.
 
-        ``on_start`` is told the number of episodes of each generation batch.
+        What a batch has too many, by `oversample_factor`, is cancelled as soon as enough groups survived; but not with
+        `trainer.deterministic`, since which groups these are is a matter of timing.
+
+        ``on_start`` is told the number of episodes of each generation batch, and 0 after the last.
         """
         algorithm, wanted = self.config.algorithm, self.config.data.train_batch_size
         size = math.ceil(wanted * algorithm.embodied_sampling.oversample_factor)
@@ -98,12 +130,15 @@ class Executor:
         for generation in range(algorithm.filter_groups.max_num_gen_batches):
             specs = self._specs(sampler.next_batch(size), step, first_group=generation * size)
             on_start(len(specs))
-            kept += self._run_groups(specs, batch)
+            kept += self._run_groups(specs, _Flow(batch, step, wanted - len(kept)))
             batch.gen_batches += 1
             if len(kept) >= wanted:
                 break
+        on_start(0)
+        batch.sampler = sampler.state_dict()
         kept.sort(key=lambda group: group.episodes[0].summary.spec.group_id)
         batch.episodes = [episode for group in kept[:wanted] for episode in group.episodes]
+        batch.surplus = sum(len(group.episodes) for group in kept[wanted:])
         return batch
 
     def run_batch_node(self, node: Node, episodes: list[Episode]) -> dict[str, float]:
@@ -134,7 +169,8 @@ class Executor:
         summaries = []
         on_start(len(specs))
         for start in range(0, len(specs), size):
-            for episode in self.workers.rollout(specs[start : start + size], sampling, keep=False):
+            part = specs[start : start + size]
+            for episode in self.workers.rollout(part, sampling, keep=False, after=0, expected_steps=self._lengths):
                 self.on_episode(episode.summary)
                 summaries.append(episode.summary)
         return summaries
@@ -143,37 +179,59 @@ class Executor:
         n, seed = self.config.actor_rollout_ref.rollout.n, self.config.trainer.seed
         return episode_specs(prompts, n=n, seed=seed, step=step, first_group=first_group)
 
-    def _run_groups(self, specs: list[EpisodeSpec], batch: Batch) -> list[Group]:
+    def _run_groups(self, specs: list[EpisodeSpec], flow: _Flow) -> list[Group]:
         """Roll out ``specs``; a group meets the group nodes as soon as it is complete, while the rollout goes on."""
-        flow = _Flow(batch)
-        for group in self._complete_groups(specs, batch):
-            batch.groups += 1
+        left = len(specs) // self.config.actor_rollout_ref.rollout.n
+        for group in self._complete_groups(specs, flow):
+            left -= 1
+            flow.batch.groups += 1
             self._advance(group, self.plan.group_nodes, flow)
             for held in [w for w in flow.waiting if w.future.done()]:
                 self._resume(held, flow)
+            if left and flow.enough and not (flow.cancelled or self.config.trainer.deterministic):
+                flow.cancelled = True
+                self.workers.cancel()
         while flow.waiting:
             self._resume(flow.waiting[0], flow)
         return flow.kept
 
-    def _complete_groups(self, specs: list[EpisodeSpec], batch: Batch) -> Iterator[Group]:
-        rollout = self.config.actor_rollout_ref.rollout
+    def _complete_groups(self, specs: list[EpisodeSpec], flow: _Flow) -> Iterator[Group]:
+        rollout, staleness = self.config.actor_rollout_ref.rollout, self.config.trainer.max_staleness
         partial: dict[int, list[Episode]] = defaultdict(list)
-        for episode in self.workers.rollout(specs, Sampling.of(rollout), keep=True):
+        after = flow.step - 1 - staleness
+        sampling = Sampling.of(rollout)
+        for episode in self.workers.rollout(
+            specs, sampling, keep=True, after=after, expected_steps=dict(self._lengths)
+        ):
             summary = episode.summary
+            if summary.drop_reason == CANCELLED:
+                flow.batch.cancelled.append(summary)
+                continue
             self.on_episode(summary)
-            batch.summaries.append(summary)
+            self._learn_length(summary)
+            flow.batch.summaries.append(summary)
             members = partial[summary.spec.group_id]
             members.append(episode)
             if len(members) == rollout.n:
                 members = partial.pop(summary.spec.group_id)
                 valid = [e for e in members if e.summary.drop_reason is None]
                 yield Group(sorted(valid, key=lambda e: e.summary.spec.index))
-        assert not partial, f"the rollout ended with incomplete groups {sorted(partial)}"
+        assert flow.cancelled or not partial, f"the rollout ended with incomplete groups {sorted(partial)}"
+
+    def _learn_length(self, summary: EpisodeSummary) -> None:
+        """Remember how long the task's episodes take, the recent ones most."""
+        task = (summary.spec.suite, summary.spec.task_id)
+        known = self._lengths.get(task, float(summary.steps))
+        self._lengths[task] = known + LENGTH_LEARNING_RATE * (summary.steps - known)
 
     def _advance(self, group: Group, nodes: tuple[Node, ...], flow: _Flow) -> None:
         """Take a group through ``nodes`` until it is dropped, kept, or has to wait for a worker."""
         if len(group.episodes) < min(GROUP_MINIMUM, self.config.actor_rollout_ref.rollout.n):
             flow.batch.dropped["too_few_episodes"] += 1
+            return
+        oldest = min(e.summary.weights_step for e in group.episodes)
+        if flow.step - 1 - oldest > self.config.trainer.max_staleness:
+            flow.batch.dropped["stale"] += 1
             return
         for i, node in enumerate(nodes):
             if node.role != "driver":

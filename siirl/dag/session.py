@@ -1,6 +1,7 @@
 """Everything around the algorithm: which step it is, where it resumes, clocks, logs and checkpoints."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,7 @@ class Session:
         self._checkpoints = CheckpointManager(run_folder, trainer.max_actor_ckpt_to_keep)
         self._start_weights = weights_digest(Path(config.actor_rollout_ref.model.path))
         self._resume()
+        workers.sync(self.step)
         self._metrics = MetricsLog(run_folder, resume_step=self.step, resume_row=self._resumed_row)
         self._trackers = make_trackers(trainer, run_folder, first_step=self.step)
         self._timer = StepTimer()
@@ -85,6 +87,12 @@ class Session:
         """Whether something that happens every ``frequency`` steps, and at the end, happens now (−1: never)."""
         return frequency > 0 and (self.step % frequency == 0 or self.step == self.total_steps)
 
+    def next_due(self, frequency: int) -> int:
+        """The first step, from the present one on, at which `due` is true; the last one if there is none."""
+        if frequency < 1:
+            return self.total_steps
+        return min(math.ceil(self.step / frequency) * frequency, self.total_steps)
+
     def count_skipped(self, skipped: bool) -> None:
         """Count a step in which no group survived the filter."""
         if skipped:
@@ -105,16 +113,17 @@ class Session:
             self.success_after = metrics["val/success_rate"]
         return metrics
 
-    def save(self, metrics: dict[str, float]) -> dict[str, float]:
+    def save(self, metrics: dict[str, float], sampler: dict[str, Any]) -> dict[str, float]:
         """Write a checkpoint; a full disk is reported, and training goes on with the old one in place.
 
         Args:
             metrics: of the step so far, which the checkpoint keeps too: a crash before they are logged does not lose them.
+            sampler: where the sampler stood after the step's batch; it may have gone on for the next one.
         """
         state = {
             "step": self.step,
-            "epoch": self.sampler.epoch,
-            "sampler": self.sampler.state_dict(),
+            "epoch": sampler["epoch"],
+            "sampler": sampler,
             "success_before": self.success_before,
             "success_after": self.success_after,
             "skipped_steps": self.skipped_steps,

@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 
+CANCELLED = "cancelled"
+"""The drop reason of an episode that still ran when its batch had enough groups."""
+
 
 @dataclass(frozen=True)
 class EpisodeSpec:
@@ -48,7 +51,8 @@ class EpisodeSummary:
         steps: environment steps executed.
         chunks: policy forwards executed.
         truncated: whether ``max_steps`` ended the episode.
-        policy_version: optimizer iterations behind the weights that acted.
+        policy_version: optimizer iterations behind the weights that acted first.
+        weights_step: training step that these weights came from.
         drop_reason: why the episode must not train (NaN observation, …), or None.
         retries: how often the episode was started again because its simulator died.
         seconds: wall time from reset to end.
@@ -63,6 +67,7 @@ class EpisodeSummary:
     drop_reason: str | None = None
     retries: int = 0
     seconds: float = 0.0
+    weights_step: int = 0
 
 
 @dataclass

@@ -19,10 +19,12 @@ STAGES = {
     "rollout": "rolling out",
     "embedding": "embedding",
     "update": "updating",
+    "weight_sync": "sending weights",
     "validation": "validating",
     "checkpoint": "saving",
 }
 """How stages are called on the screen; others appear under their own name."""
+WITH_EPISODES = (STAGES["rollout"], STAGES["validation"])
 QUIET_SECONDS = 10.0
 """Without a terminal, at least this long between two lines about episodes."""
 
@@ -84,11 +86,12 @@ class Progress:
         self._stage, self._stage_started = STAGES.get(name, name), self._clock()
         if name == "rollout" and not self._steps_here:
             self._started = self._stage_started  # a validation before training says nothing about the pace of steps
-        self._episodes = 0
+        if self._episodes_done == self._episodes:  # else they are the next step's, which has begun
+            self._episodes = 0
         self._line(f"{self._step_text()}{self._stage}")
 
     def episodes(self, total: int) -> None:
-        """``total`` episodes have been queued: start a bar for them."""
+        """``total`` episodes have been queued: start a bar for them; 0: none are left."""
         self._episodes, self._episodes_done, self._successes = total, 0, 0
 
     def episode_done(self, summary: EpisodeSummary) -> None:
@@ -146,7 +149,7 @@ class Progress:
         if self._stage:
             self._spinner.update(text=Text(self._stage))
             elapsed = Text(_duration(self._clock() - self._stage_started), style="dim")
-            if self._episodes:
+            if self._episodes and (self._episodes_done or self._stage in WITH_EPISODES):
                 bar: RenderableType = ProgressBar(self._episodes, self._episodes_done, complete_style="magenta")
                 done = self._episodes_done
                 rate = Text(f"success {self._successes / done:.0%}  " if done else "", style="green") + elapsed

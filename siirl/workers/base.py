@@ -1,10 +1,13 @@
 """What the loop sees of the workers, whether they are Ray actors or objects in this process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from siirl.data.trajectory import Episode, EpisodeSpec
 from siirl.policies.base import Sampling
+
+ExpectedSteps = Mapping[tuple[str, int], float]
+"""(suite, task_id) → environment steps that its episodes took so far; the longest are started first."""
 
 
 class Future(Protocol):
@@ -19,15 +22,49 @@ class Future(Protocol):
         ...
 
 
-class Workers(Protocol):
-    """The node workers of a run."""
+class WorkerLost(RuntimeError):
+    """A process of the run, or its machine, is gone."""
 
-    def rollout(self, specs: Sequence[EpisodeSpec], sampling: Sampling, *, keep: bool) -> Iterator[Episode]:
-        """Run episodes; each is yielded as it ends, its trajectory left where it was made (None unless ``keep``)."""
+
+class Workers(Protocol):
+    """The node workers of a run.
+
+    Attributes:
+        in_background: whether a rollout goes on while the caller does something else.
+    """
+
+    in_background: bool
+
+    def rollout(
+        self,
+        specs: Sequence[EpisodeSpec],
+        sampling: Sampling,
+        *,
+        keep: bool,
+        after: int,
+        expected_steps: ExpectedSteps,
+    ) -> Iterator[Episode]:
+        """Run episodes; each is yielded as it ends, its trajectory left where it was made (None unless ``keep``).
+
+        Simulators are reset at once; the policy acts when `sync` was called with a step ≥ ``after``.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """End the rollout under way: what runs is yielded with the drop reason ``cancelled``, what waits is not run."""
         ...
 
     def submit(self, operation: str, *args: Any) -> Future:
-        """Start an operation of `NodeWorker` on the node worker, in the background where there is one."""
+        """Start an operation of `NodeWorker` in the background where there is one: on every rank of the actor, whose first
+        one's result counts, or (``embed``) on one of the workers that embed."""
+        ...
+
+    def sync(self, step: int) -> dict[str, float]:
+        """Give the weights of training step ``step`` to all that act, and let rollouts that wait for them go on.
+
+        Returns:
+            ``weight_sync/bytes``, sent to other processes.
+        """
         ...
 
     def close(self) -> None:

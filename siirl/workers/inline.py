@@ -11,9 +11,13 @@ from siirl.dag.compile import Plan
 from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Trajectory
 from siirl.envs.base import ENVS
 from siirl.policies.base import Sampling
+from siirl.roles.queue import EpisodeQueue
 from siirl.roles.rollout import Ready
+from siirl.training.fsdp import Ranks
+from siirl.workers.base import ExpectedSteps
 from siirl.workers.node_worker import NodeWorker
 from siirl.workers.pool import SlotMap
+from siirl.workers.seats import seats
 
 
 class InlinePool(SlotMap):
@@ -55,11 +59,13 @@ class Done:
 
 
 class InlineWorkers:
-    """The one node worker, in this process.
+    """The one node worker, in this process, one call after the other.
 
     Raises:
         ValueError: an accelerator is declared, and this process has none.
     """
+
+    in_background = False
 
     def __init__(self, config: Config, plan: Plan) -> None:
         if plan.slots[0].device != "cpu" and not torch.cuda.is_available():
@@ -68,21 +74,37 @@ class InlineWorkers:
                 "machine; set trainer.n_gpus_per_node=0 to run on the CPU"
             )
         self._pool = InlinePool(config)
-        with_embedding = "embedding" in plan.placement
-        self._worker = NodeWorker(config, plan.slots[0].device, self._pool, list, with_embedding)
+        (seat,) = seats(plan)
+        self._worker = NodeWorker(config, seat, seat.slot.device, self._pool, list, Ranks())
 
-    def rollout(self, specs: Sequence[EpisodeSpec], sampling: Sampling, *, keep: bool) -> Iterator[Episode]:
+    def rollout(
+        self,
+        specs: Sequence[EpisodeSpec],
+        sampling: Sampling,
+        *,
+        keep: bool,
+        after: int,
+        expected_steps: ExpectedSteps,
+    ) -> Iterator[Episode]:
         """See `Workers.rollout`."""
-        results = self._worker.run(specs, sampling, keep)
+        results = self._worker.run(EpisodeQueue(specs, expected_steps), sampling, keep, after)
         for summary in results:
             assert isinstance(summary, EpisodeSummary)
             trajectory = next(results) if keep else None
             assert trajectory is None or isinstance(trajectory, Trajectory)
             yield Episode(summary, trajectory)
 
+    def cancel(self) -> None:
+        """See `Workers.cancel`."""
+        self._worker.cancel()
+
     def submit(self, operation: str, *args: Any) -> Done:
         """See `Workers.submit`; runs at once."""
         return Done(getattr(self._worker, operation)(*args))
+
+    def sync(self, step: int) -> dict[str, float]:
+        """See `Workers.sync`."""
+        return self._worker.sync(step)
 
     def close(self) -> None:
         """Free the simulator."""

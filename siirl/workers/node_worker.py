@@ -1,4 +1,4 @@
-"""The node worker: hosts the roles of one slot in one process, so that they share one copy of the weights.
+"""The node worker: hosts the roles of one slot in one process.
 
 A plain class; `ray_workers.py` runs it as a Ray actor, `inline.py` in this process.
 """
@@ -12,67 +12,118 @@ import numpy as np
 import torch
 
 from siirl.config.schema import Config
-from siirl.data.trajectory import EpisodeSpec, EpisodeSummary, Trajectory
+from siirl.data.trajectory import EpisodeSummary, Trajectory
 from siirl.embeddings.base import ENCODERS, encoder_name
-from siirl.policies.base import POLICIES, Sampling
+from siirl.policies.base import POLICIES, Policy, Sampling
 from siirl.roles.embedder import Embedder
+from siirl.roles.queue import EpisodeSource
 from siirl.roles.rollout import EnvPool, Rollout
 from siirl.roles.trainer import Trainer
+from siirl.training.fsdp import Ranks
+from siirl.training.weight_sync import WeightSync
+from siirl.workers.seats import Seat
 
 Fetch = Callable[[Sequence[Any]], list[Trajectory]]
 
 
 class NodeWorker:
-    """Hosts rollout, embedding and actor.
+    """Hosts what its seat says of rollout, embedding and actor.
+
+    The only rank of the actor and a rollout on its slot share one copy of the weights. Elsewhere a rollout has a copy of its
+    own, which `sync` fills.
 
     Args:
         config: the run's config.
-        device: torch device of this slot.
-        pool: the simulator slots that the rollout role drives.
+        seat: its roles and its number.
+        device: torch device of this slot, as this process sees it.
+        pool: the simulator slots that the rollout role drives; None without that role.
         fetch: turns references to trajectories into trajectories.
-        with_embedding: whether the plan has a node that embeds videos.
+        ranks: the process groups that it has joined.
     """
 
-    def __init__(self, config: Config, device: str, pool: EnvPool, fetch: Fetch, with_embedding: bool) -> None:
-        torch.manual_seed(config.trainer.seed)
+    def __init__(
+        self, config: Config, seat: Seat, device: str, pool: EnvPool | None, fetch: Fetch, ranks: Ranks
+    ) -> None:
         torch.use_deterministic_algorithms(config.trainer.deterministic)
         # not torch's own default: Ray sets OMP_NUM_THREADS to the number of CPUs that the actor reserves
-        self._threads = config.trainer.cpu_threads or len(os.sched_getaffinity(0))
-        self._fetch = fetch
-        section = config.actor_rollout_ref
-        where = torch.device(device)
-        policy = POLICIES.get(section.embodied.embodied_type).load(section.model, section.embodied, where)
-        self._trainer: Trainer[Any] | None = None if config.trainer.val_only else Trainer(policy, config, where)
-        self.rollout_role = Rollout(policy, pool, section.rollout.pipeline_stage_num, config.trainer.deterministic)
-        self.embedder = None
-        if with_embedding:
-            self.embedder = Embedder(ENCODERS.get(encoder_name(section.embodied)).load(section.embodied, where))
+        cores = max(1, int(len(os.sched_getaffinity(0)) * seat.share))
+        self._threads = config.trainer.cpu_threads or cores
+        self._config, self._device, self._fetch = config, torch.device(device), fetch
+        self._trainer: Trainer[Any] | None = None
+        self._rollout: Rollout | None = None
+        self._embedder: Embedder | None = None
+        self._weight_sync: WeightSync | None = None
+        rollout = config.actor_rollout_ref.rollout
+        shares_weights = {"actor", "rollout"} <= seat.roles and seat.actors == 1
+        acting = None
+        if "actor" in seat.roles:
+            self._trainer = Trainer(self._load(), config, self._device, ranks, shares_weights)
+        if "rollout" in seat.roles:
+            assert pool is not None
+            acting = self.trainer.policy if shares_weights else self._load(acting_only=True)
+            self._rollout = Rollout(acting, pool, rollout.pipeline_stage_num, config.trainer.deterministic)
+        if seat.rank is not None and not (shares_weights and seat.world == 1):
+            trained = self._trainer.policy.model if self._trainer else None
+            copy = None if acting is None or shares_weights else acting.model
+            self._weight_sync = WeightSync(ranks, trained, copy, self._device)
+        if "embedding" in seat.roles:
+            embodied = config.actor_rollout_ref.embodied
+            self._embedder = Embedder(ENCODERS.get(encoder_name(embodied)).load(embodied, self._device))
+
+    def _load(self, acting_only: bool = False) -> Policy:
+        torch.manual_seed(self._config.trainer.seed)  # new adapters are drawn alike everywhere
+        section = self._config.actor_rollout_ref
+        factory = POLICIES.get(section.embodied.embodied_type)
+        return factory.load(section.model, section.embodied, self._device, acting_only)
 
     @property
     def trainer(self) -> Trainer[Any]:
         """The actor role."""
-        assert self._trainer is not None, "a run that only validates has no trainer"
+        assert self._trainer is not None, "no actor is placed here"
         return self._trainer
 
+    @property
+    def rollout(self) -> Rollout:
+        """The rollout role."""
+        assert self._rollout is not None, "no rollout is placed here"
+        return self._rollout
+
     def run(
-        self, specs: Sequence[EpisodeSpec], sampling: Sampling, keep: bool
+        self, queue: EpisodeSource, sampling: Sampling, keep: bool, after: int
     ) -> Iterator[EpisodeSummary | Trajectory]:
         """Yields a summary for each finished episode, followed by its trajectory if ``keep``."""
         _use_threads(1)
-        version = self._trainer.version if self._trainer else 0
-        for trajectory in self.rollout_role.run(specs, sampling, version):
+        for trajectory in self.rollout.run(queue, sampling, after):
             yield trajectory.summary
             if keep:
                 yield trajectory
 
+    def cancel(self) -> None:
+        """End the run under way."""
+        self.rollout.cancel()
+
+    def sync(self, step: int) -> dict[str, float]:
+        """Exchange weights with the other workers (collective), and let the rollout act with those of ``step``."""
+        _use_threads(1)
+        moved, version = 0, self._trainer.version if self._trainer else 0
+        if self._weight_sync:
+            if self._rollout:
+                with self._rollout.lock:
+                    moved, version = self._weight_sync.sync(version)
+            else:
+                moved, version = self._weight_sync.sync(version)
+        if self._rollout:
+            self._rollout.release(step, version)
+        return {"weight_sync/bytes": float(moved)}
+
     def embed(self, references: Sequence[Any]) -> np.ndarray:
         """Embeddings float32 [n, E] of n trajectories."""
         _use_threads(1)
-        assert self.embedder is not None, "this worker was built without an embedder"
-        return self.embedder.embed(self._fetch(references))
+        assert self._embedder is not None, "no embedding is placed here"
+        return self._embedder.embed(self._fetch(references))
 
     def update(self, references: Sequence[Any], chunks: Sequence[int], advantages: np.ndarray) -> dict[str, float]:
-        """Train on n trajectories; returns the update's metrics."""
+        """Train on n trajectories (collective over the actor's ranks); returns the update's metrics."""
         _use_threads(self._threads)
         return self.trainer.update(references, chunks, advantages, self._fetch)
 
@@ -85,8 +136,8 @@ class NodeWorker:
         self.trainer.load(folder)
 
     def stats(self) -> dict[str, float]:
-        """Counters of the rollout role since the start, for benchmarks: ``seconds_acting``."""
-        return {"seconds_acting": self.rollout_role.seconds_acting}
+        """Counters of the rollout role since the start, for benchmarks."""
+        return self.rollout.stats()
 
 
 def _use_threads(count: int) -> None:

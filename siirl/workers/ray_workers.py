@@ -1,144 +1,186 @@
 """Workers as Ray actors: placement groups reserve the slots, Ray restarts dead simulators."""
 
+import itertools
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
+import torch
 from ray.actor import ActorHandle
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.placement_group import remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from siirl.config.schema import Config
 from siirl.dag.compile import Plan
 from siirl.data.trajectory import Episode, EpisodeSpec, Trajectory
-from siirl.envs.base import ENVS
 from siirl.policies.base import Sampling
+from siirl.roles.queue import EpisodeQueue, EpisodeSource
+from siirl.training.fsdp import Ranks, init_ranks
+from siirl.workers.base import ExpectedSteps
+from siirl.workers.cluster import connect, reserve
 from siirl.workers.env_worker import FAULT_TOLERANCE, EnvWorker, RayEnvPool
+from siirl.workers.network import interface_of
 from siirl.workers.node_worker import NodeWorker
-from siirl.workers.references import RayFuture, get
+from siirl.workers.references import RayFuture, get, get_all
+from siirl.workers.seats import Seat, seats
+from siirl.workers.shared_queue import QueueHost, SharedQueue
 
-RESERVE_SECONDS = 60
-"""How long to wait for a slot of a cluster that others use."""
-
-CONCURRENT_CALLS = 4
-"""Threads of a node worker: a rollout streams from one while videos are embedded in another."""
+CONCURRENT_CALLS = 8
+"""Threads of a node worker: a rollout streams from one while others embed, update, exchange weights or cancel it."""
 
 SIMULATOR_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
 """A simulator is one thread: more of them would only fight over the cores that the other simulators use."""
+
+UNREAD = 64
+"""Results of a rollout that may wait for the driver; then the worker waits too, so that the object store stays bounded."""
 
 
 class RayNodeWorker(NodeWorker):
     """A node worker whose simulators are actors and whose trajectories lie in the object store."""
 
-    def __init__(self, config: Config, device: str, envs: list[ActorHandle], with_embedding: bool) -> None:
-        self._arguments = (config, device, envs, with_embedding)
+    def __init__(self, config: Config, seat: Seat, envs: list[ActorHandle]) -> None:
+        self._arguments = (config, seat, envs)
 
-    def build(self) -> None:
-        """Build the roles: not in ``__init__``, whose errors Ray only tells as the death of the actor."""
-        config, device, envs, with_embedding = self._arguments
-        env = config.actor_rollout_ref.embodied.env
-        slots_per_env = env.num_envs // len(envs)
-        pool = RayEnvPool(envs, slots_per_env, env.step_timeout)
-        super().__init__(config, device, pool, _fetch, with_embedding)
+    def address(self) -> tuple[str, int]:
+        """Where the other workers can meet this one: its machine's address and a free port."""
+        address = ray.util.get_node_ip_address()
+        with socket.create_server((address, 0)) as server:
+            return address, server.getsockname()[1]
+
+    def build(self, meeting: tuple[str, int] | None) -> None:
+        """Build the roles: not in ``__init__``, whose errors Ray only tells as the death of the actor.
+
+        Args:
+            meeting: `address` of the first worker; None where there is one alone.
+        """
+        config, seat, envs = self._arguments
+        # Ray shows a worker only its own accelerators, so that the first one it sees is the slot's
+        device = "cpu" if seat.slot.device == "cpu" else "cuda:0"
+        ranks = Ranks()
+        if meeting is not None and seat.rank is not None:
+            for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+                if variable not in os.environ:
+                    os.environ[variable] = interface_of(ray.util.get_node_ip_address())
+            ranks = init_ranks(seat.rank, seat.world, seat.actors, *meeting, torch.device(device))
+        pool = None
+        if envs:
+            env = config.actor_rollout_ref.embodied.env
+            pool = RayEnvPool(envs, env.num_envs // len(envs), env.step_timeout)
+        super().__init__(config, seat, device, pool, _fetch, ranks)
 
 
 def _fetch(references: Sequence[ray.ObjectRef]) -> list[Trajectory]:
     return ray.get(list(references))
 
 
-def connect(config: Config) -> None:
-    """Join the cluster of ``RAY_ADDRESS`` (``auto``: the one on this machine), or start one on this machine; check that it
-    holds the declared slots.
-
-    Raises:
-        ValueError: the cluster has fewer accelerators or machines than the config declares.
-    """
-    if not ray.is_initialized():
-        ray.init(address=os.environ.get("RAY_ADDRESS", "local"), include_dashboard=False, configure_logging=False)
-    trainer = config.trainer
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    if len(alive) < trainer.nnodes:
-        raise ValueError(
-            f"trainer.nnodes={trainer.nnodes}, but the Ray cluster has {len(alive)}: start Ray on the others, or lower it"
-        )
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    wanted = trainer.nnodes * trainer.n_gpus_per_node
-    if gpus < wanted:
-        raise ValueError(
-            f"trainer.nnodes × trainer.n_gpus_per_node = {wanted} GPUs, but the Ray cluster has {gpus}; "
-            "lower trainer.n_gpus_per_node (0 runs on the CPU)"
-        )
-
-
 class RayWorkers:
-    """The node worker of the plan's slot and its simulators.
+    """The node workers of a plan and their simulators.
 
     Raises:
         ValueError: the cluster cannot hold the plan, or a role cannot be built from what the config names.
     """
 
+    in_background = True
+
     def __init__(self, config: Config, plan: Plan) -> None:
-        connect(config)
-        slot = plan.slots[0]
-        self._group = _reserve(gpu=slot.device != "cpu")
-        here = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=0)
-        self.envs = self._start_envs(config, here)
-        actor = ray.remote(RayNodeWorker).options(
-            num_cpus=1, num_gpus=int(slot.device != "cpu"), max_concurrency=CONCURRENT_CALLS, scheduling_strategy=here
-        )
-        # Ray shows a worker only its own accelerators, so that the first one it sees is the slot's
-        device = "cpu" if slot.device == "cpu" else "cuda:0"
-        worker: Any = actor
-        self._worker = worker.remote(config, device, self.envs, "embedding" in plan.placement)
+        connect(config, plan)
+        self._group = reserve(plan)
+        self._bundles = {slot.index: bundle for bundle, slot in enumerate(plan.used_slots)}
+        self.envs: list[Any] = []
+        self.nodes: list[Any] = []
+        self._queue_host: Any = None
         try:
-            get(self._worker.build.remote())
+            self._start(config, plan)
         except BaseException:
             self.close()
             raise
 
-    @staticmethod
-    def _start_envs(config: Config, here: PlacementGroupSchedulingStrategy) -> list[Any]:
-        env = config.actor_rollout_ref.embodied.env
-        per_process = min(env.num_envs, ENVS.get(env.env_type).max_slots_per_process)
+    def _start(self, config: Config, plan: Plan) -> None:
+        self._seats = seats(plan)
+        self.nodes = [self._start_node(config, seat) for seat in self._seats]
+        self._actors = self._with("actor")
+        self._rollouts = self._with("rollout")
+        self._embedders = itertools.cycle(self._with("embedding"))
+        if len(self._rollouts) > 1:
+            self._queue_host = ray.remote(QueueHost).options(num_cpus=0).remote()
+        meeting = get(self.nodes[0].address.remote()) if self._seats[0].world > 1 else None
+        get_all([node.build.remote(meeting) for node in self.nodes])
+
+    def _with(self, role: str) -> list[Any]:
+        return [node for node, seat in zip(self.nodes, self._seats, strict=True) if role in seat.roles]
+
+    def _start_node(self, config: Config, seat: Seat) -> Any:
+        envs = [self._start_env(config, slot) for slot in seat.env_slots]
+        self.envs += envs
+        options = ray.remote(RayNodeWorker).options(
+            num_cpus=1,
+            num_gpus=int(seat.slot.device != "cpu"),
+            max_concurrency=CONCURRENT_CALLS,
+            scheduling_strategy=self._on(seat.slot.index),
+        )
+        worker: Any = options
+        return worker.remote(config, seat, envs)
+
+    def _start_env(self, config: Config, slot: int) -> Any:
         options = ray.remote(EnvWorker).options(
             num_cpus=0,
-            scheduling_strategy=here,
+            scheduling_strategy=self._on(slot),
             runtime_env={"env_vars": SIMULATOR_ENVIRONMENT},
             **FAULT_TOLERANCE,
         )
-        return [options.remote(config) for _ in range(env.num_envs // per_process)]
+        return options.remote(config)
 
-    def rollout(self, specs: Sequence[EpisodeSpec], sampling: Sampling, *, keep: bool) -> Iterator[Episode]:
+    def _on(self, slot: int) -> PlacementGroupSchedulingStrategy:
+        return PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=self._bundles[slot])
+
+    def rollout(
+        self,
+        specs: Sequence[EpisodeSpec],
+        sampling: Sampling,
+        *,
+        keep: bool,
+        after: int,
+        expected_steps: ExpectedSteps,
+    ) -> Iterator[Episode]:
         """See `Workers.rollout`."""
-        stream: Iterator[ray.ObjectRef] = self._worker.run.options(num_returns="streaming").remote(
-            list(specs), sampling, keep
-        )
-        for reference in stream:
-            summary = get(reference)
+        queue: EpisodeSource = EpisodeQueue(specs, expected_steps)
+        if self._queue_host is not None:
+            get(self._queue_host.fill.remote(list(specs), dict(expected_steps)))
+            queue = SharedQueue(self._queue_host)
+        how = {"num_returns": "streaming", "_generator_backpressure_num_objects": UNREAD}
+        streams = [node.run.options(**how).remote(queue, sampling, keep, after) for node in self._rollouts]
+        while streams:
+            (stream,), _ = ray.wait(streams, num_returns=1, fetch_local=False)
+            try:
+                summary = get(next(stream))
+            except StopIteration:
+                streams.remove(stream)
+                continue
             yield Episode(summary, next(stream) if keep else None)
+
+    def cancel(self) -> None:
+        """See `Workers.cancel`."""
+        get_all([node.cancel.remote() for node in self._rollouts])
 
     def submit(self, operation: str, *args: Any) -> RayFuture:
         """See `Workers.submit`."""
-        return RayFuture(getattr(self._worker, operation).remote(*args))
+        nodes = [next(self._embedders)] if operation == "embed" else self._actors
+        return RayFuture(tuple(getattr(node, operation).remote(*args) for node in nodes))
+
+    def sync(self, step: int) -> dict[str, float]:
+        """See `Workers.sync`."""
+        members = [n for n, seat in zip(self.nodes, self._seats, strict=True) if seat.roles & {"actor", "rollout"}]
+        return get_all([node.sync.remote(step) for node in members])[0]
+
+    def stats(self) -> list[dict[str, float]]:
+        """`NodeWorker.stats` of every worker that rolls out."""
+        return get_all([node.stats.remote() for node in self._rollouts])
 
     def close(self) -> None:
         """Kill the actors and give the slots back."""
-        for actor in (self._worker, *self.envs):
-            ray.kill(actor)
+        for actor in (*self.nodes, *self.envs, self._queue_host):
+            if actor is not None:
+                ray.kill(actor)
         remove_placement_group(self._group)
-
-
-def _reserve(gpu: bool) -> PlacementGroup:
-    """Reserve a slot. Raises ValueError when the cluster has none that is free."""
-    needed = {"CPU": 1.0} | ({"GPU": 1.0} if gpu else {})
-    group = placement_group([needed], strategy="PACK")
-    if group.wait(RESERVE_SECONDS):
-        return group
-    remove_placement_group(group)
-    resources = ray.cluster_resources(), ray.available_resources()
-    there, free = ({name: of.get(name, 0.0) for name in needed} for of in resources)
-    raise ValueError(
-        f"a slot needs {needed} on one machine, but of the Ray cluster's {there} only {free} are free, {RESERVE_SECONDS} s "
-        "long; end what runs there, or start Ray with more (ray start --num-cpus, --num-gpus)"
-    )

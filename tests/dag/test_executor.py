@@ -1,6 +1,7 @@
 """The executor on make-believe workers: groups, filters, refills, and what overlaps with what."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from siirl.dag.graph import Node, NodeOutput
 from siirl.dag.pipelines import build_graph
 from siirl.data.manifest import Prompt
 from siirl.data.sampler import PromptSampler
-from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary
+from siirl.data.trajectory import CANCELLED, Episode, EpisodeSpec, EpisodeSummary
 from siirl.observe.metrics import rollout_metrics
 from siirl.policies.base import Sampling
+from siirl.workers.base import ExpectedSteps
 
 PROMPTS = [Prompt("suite", 0, trial, "do it", "train", 24) for trial in range(50)]
 
@@ -42,6 +44,7 @@ class FakeWorkers:
         dropped: (trial, index) of episodes with a drop reason.
         nan: (trial, index) of episodes whose embedding is NaN.
         quick: embeddings are ready at once.
+        old: trials whose episodes acted with weights of three steps before.
     """
 
     def __init__(
@@ -50,7 +53,12 @@ class FakeWorkers:
         dropped: set[tuple[int, int]] | None = None,
         nan: set[tuple[int, int]] | None = None,
         quick: bool = False,
+        old: Collection[int] = (),
     ) -> None:
+        self.old = old
+        self.cancelled = 0
+        self.after: list[int] = []
+        self.expected: list[dict[tuple[str, int], float]] = []
         self.successes = successes or {}
         self.dropped = dropped or set()
         self.nan = nan or set()
@@ -58,13 +66,31 @@ class FakeWorkers:
         self.events: list[str] = []
         self.updates: list[tuple[list[object], list[int], np.ndarray]] = []
 
-    def rollout(self, specs: Sequence[EpisodeSpec], sampling: Sampling, *, keep: bool) -> Iterator[Episode]:
+    in_background = False
+
+    def rollout(
+        self,
+        specs: Sequence[EpisodeSpec],
+        sampling: Sampling,
+        *,
+        keep: bool,
+        after: int,
+        expected_steps: ExpectedSteps,
+    ) -> Iterator[Episode]:
+        self.after.append(after)
+        self.expected.append(dict(expected_steps))
+        cancelled = self.cancelled
         halves = specs[: len(specs) // 2], specs[len(specs) // 2 :]
         for spec in (spec for half in halves for spec in sorted(half, key=lambda s: (-s.index, s.group_id))):
             self.events.append(f"episode {spec.group_id}.{spec.index}")
+            if self.cancelled > cancelled:  # one episode still runs, the others wait
+                yield Episode(EpisodeSummary(spec, False, 8, 1, False, 0, CANCELLED), None)
+                return
             success = self.successes.get(spec.trial_id, (True, False))[spec.index % 2]
             reason = "nan_observation" if (spec.trial_id, spec.index) in self.dropped else None
             summary = EpisodeSummary(spec, success and not reason, 24, 3, not success, 0, reason)
+            if spec.trial_id in self.old:
+                summary = replace(summary, weights_step=-2)
             yield Episode(summary, f"{spec.trial_id}.{spec.index}" if keep else None)
 
     def submit(self, operation: str, *args: Any) -> FakeFuture:
@@ -77,6 +103,12 @@ class FakeWorkers:
         values = np.array([[float(name)] for name in names], np.float32)
         values[[tuple(map(int, name.split("."))) in self.nan for name in names]] = np.nan
         return FakeFuture(values, lambda: self.events.append(f"wait {names[0]}"), self.quick)
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+    def sync(self, step: int) -> dict[str, float]:
+        return {}
 
     def close(self) -> None:
         """Nothing runs."""
@@ -177,11 +209,71 @@ def test_refilling_ends_at_its_limit_and_an_empty_step_is_empty(config: Config) 
     assert batch.metrics()["filter/acceptance_rate"] == 0
 
 
-def test_oversampling_cuts_the_surplus_in_prompt_order(config: Config) -> None:
+def test_a_deterministic_run_cuts_the_surplus_in_prompt_order(config: Config) -> None:
     config.algorithm.embodied_sampling.oversample_factor = 1.5
-    batch = collect(config, FakeWorkers({1: (True, True)}))
+    config.trainer.deterministic = True
+    workers = FakeWorkers({1: (True, True)})
+    batch = collect(config, workers)
     assert batch.groups == 6
     assert trials(batch) == [0, 0, 2, 2, 3, 3, 4, 4]
+    assert batch.surplus == 2
+    assert workers.cancelled == 0
+
+
+def test_what_is_more_than_needed_is_cancelled_and_counted(config: Config) -> None:
+    config.algorithm.embodied_sampling.oversample_factor = 2
+    workers = FakeWorkers({1: (True, True)})
+    batch = collect(config, workers)
+    assert workers.cancelled == 1
+    assert trials(batch) == [0, 0, 2, 2, 3, 3, 4, 4], "the first four groups of the band to be complete"
+    assert len(batch.summaries) + len(batch.cancelled) < 16, "what waited was not run"
+    metrics = batch.metrics()
+    assert metrics["rollout/cancelled_episodes"] == 1
+    assert metrics["rollout/cancelled_steps"] == 8
+    assert metrics["filter/acceptance_rate"] == 4 / 5
+    assert all(s.drop_reason is None for s in batch.summaries)
+
+
+def test_nothing_is_cancelled_when_the_last_group_is_the_last_needed(config: Config) -> None:
+    workers = FakeWorkers()
+    metrics = collect(config, workers).metrics()
+    assert workers.cancelled == 0
+    assert "rollout/cancelled_episodes" not in metrics
+
+
+def test_groups_that_acted_with_too_old_weights_are_refused_and_counted(config: Config) -> None:
+    config.trainer.max_staleness = 1
+    batch = collect(config, FakeWorkers(old={1}))
+    assert trials(batch) == [0, 0, 2, 2, 3, 3]
+    assert batch.metrics()["filter/dropped_stale"] == 1
+    config.trainer.max_staleness = 2
+    assert len(trials(collect(config, FakeWorkers(old={1})))) == 8
+
+
+def test_a_rollout_waits_for_weights_as_new_as_the_staleness_asks(config: Config) -> None:
+    for staleness, after in ((0, 4), (1, 3), (3, 1)):
+        config.trainer.max_staleness = staleness
+        workers = FakeWorkers()
+        make(config, workers).collect(PromptSampler(PROMPTS, shuffle=False, seed=0), 5, lambda total: None)
+        assert workers.after == [after]
+
+
+def test_how_long_a_task_takes_is_learned(config: Config) -> None:
+    workers = FakeWorkers()
+    executor = make(config, workers)
+    sampler = PromptSampler(PROMPTS, shuffle=False, seed=0)
+    for step in (1, 2):
+        executor.collect(sampler, step, lambda total: None)
+    assert workers.expected == [{}, {("suite", 0): 24}]
+
+
+def test_a_batch_says_where_the_sampler_stood(config: Config) -> None:
+    sampler = PromptSampler(PROMPTS, shuffle=False, seed=0)
+    executor = make(config, FakeWorkers())
+    first = executor.collect(sampler, 1, lambda total: None)
+    executor.collect(sampler, 2, lambda total: None)
+    assert first.sampler["position"] == 4
+    assert sampler.position == 8
 
 
 def test_a_dropped_episode_leaves_its_group_and_a_group_of_less_than_two_is_dropped(config: Config) -> None:

@@ -1,0 +1,86 @@
+"""The Ray cluster: joining it, which of its machines is which of the config's, and reserving the plan's slots."""
+
+import os
+import re
+from typing import Any
+
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+
+from siirl.config.schema import Config
+from siirl.dag.compile import Plan
+
+RESERVE_SECONDS = 60
+"""How long to wait for slots of a cluster that others use."""
+
+RANK_RESOURCE = re.compile(r"node_rank_(\d+)")
+"""The resource by which ``scripts/launch_cluster.sh`` tells a machine's rank."""
+
+PIN = 0.001
+"""Amount of a machine's own resource that ties a slot to it."""
+
+
+def connect(config: Config, plan: Plan) -> None:
+    """Join the cluster of ``RAY_ADDRESS`` (``auto``: the one on this machine), or start one on this machine; check that it
+    holds the declared slots.
+
+    Raises:
+        ValueError: the cluster has fewer accelerators or machines than the config declares.
+    """
+    trainer = config.trainer
+    if not ray.is_initialized():
+        address = os.environ.get("RAY_ADDRESS", "local")
+        # a slot is a share of the CPU: more of them than cores are more, smaller shares
+        shares = {"num_cpus": max(os.cpu_count() or 1, len(plan.slots))} if address == "local" else {}
+        ray.init(address=address, include_dashboard=False, configure_logging=False, **shares)
+    alive = machines()
+    if len(alive) < trainer.nnodes:
+        raise ValueError(
+            f"trainer.nnodes={trainer.nnodes}, but the Ray cluster has {len(alive)}: start Ray on the others "
+            "(scripts/launch_cluster.sh), or lower it"
+        )
+    for number, node in enumerate(alive[: trainer.nnodes]):
+        if (gpus := int(node["Resources"].get("GPU", 0))) < trainer.n_gpus_per_node:
+            raise ValueError(
+                f"trainer.n_gpus_per_node={trainer.n_gpus_per_node}, but machine {number} of the Ray cluster "
+                f"({node['NodeManagerAddress']}) has {gpus} GPUs; lower it (0 runs on the CPU)"
+            )
+
+
+def machines() -> list[dict[str, Any]]:
+    """The cluster's machines in the order of their slots: by the rank they were started with, else the head first."""
+
+    def place(node: dict[str, Any]) -> tuple[float, bool, str]:
+        ranks = [int(found[1]) for name in node["Resources"] if (found := RANK_RESOURCE.fullmatch(name))]
+        is_head = "node:__internal_head__" in node["Resources"]
+        return min(ranks, default=float("inf")), not is_head, node["NodeManagerAddress"]
+
+    return sorted((node for node in ray.nodes() if node["Alive"]), key=place)
+
+
+def reserve(plan: Plan) -> PlacementGroup:
+    """Reserve the slots that the plan uses, all or none: bundle i is the i-th slot of `Plan.used_slots`.
+
+    Raises:
+        ValueError: the cluster has not that many that are free.
+    """
+    used = plan.used_slots
+    nodes = machines()
+    bundles = []
+    for slot in used:
+        bundle = {"CPU": 1.0} | ({"GPU": 1.0} if slot.device != "cpu" else {})
+        if len(nodes) > 1:
+            bundle[f"node:{nodes[slot.machine]['NodeManagerAddress']}"] = PIN
+        bundles.append(bundle)
+    group = placement_group(bundles, strategy="PACK")
+    if group.wait(RESERVE_SECONDS):
+        return group
+    remove_placement_group(group)
+    needed = {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in bundles[0] if "node:" not in name}
+    there, free = (
+        {name: of.get(name, 0.0) for name in needed} for of in (ray.cluster_resources(), ray.available_resources())
+    )
+    raise ValueError(
+        f"{len(used)} slots need {needed}, but of the Ray cluster's {there} only {free} are free, {RESERVE_SECONDS} s long; "
+        "end what runs there, or start Ray with more (ray start --num-cpus, --num-gpus)"
+    )

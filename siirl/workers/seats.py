@@ -1,0 +1,52 @@
+"""Which node workers a plan has: one per slot that hosts a role, and its number among those that share weights."""
+
+from dataclasses import dataclass
+
+from siirl.dag.compile import Plan, Slot
+
+HOSTED = ("rollout", "embedding", "actor")
+"""Roles that a node worker hosts. Simulators have processes of their own, on the slots of ``env``."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A node worker.
+
+    Attributes:
+        slot: where it lives.
+        roles: what it hosts.
+        env_slots: of each simulator process that it drives, the slot where that lives; empty without ``rollout``.
+        rank: its number among the ``world`` workers with weights, the actor's ranks first; None where weights stay as they are
+            loaded.
+        actors: how many of these train.
+        share: the part of its machine's CPU cores that is this slot's.
+    """
+
+    slot: Slot
+    roles: frozenset[str]
+    env_slots: tuple[int, ...]
+    rank: int | None
+    world: int
+    actors: int
+    share: float
+
+
+def seats(plan: Plan) -> list[Seat]:
+    """The plan's node workers: the actor's ranks first, then those that only roll out, then those that only embed."""
+    placement = {role: plan.placement.get(role, ()) for role in HOSTED}
+    order = list(dict.fromkeys([*placement["actor"], *placement["rollout"], *placement["embedding"]]))
+    members = {slot for role in ("actor", "rollout") for slot in placement[role]} if placement["actor"] else set()
+    envs = dict(zip(placement["rollout"], plan.env_slots, strict=True))
+    used = [plan.slots[index] for index in order]
+    return [
+        Seat(
+            slot=slot,
+            roles=frozenset(role for role in HOSTED if slot.index in placement[role]),
+            env_slots=envs.get(slot.index, ()),
+            rank=number if slot.index in members else None,
+            world=len(members),
+            actors=len(placement["actor"]),
+            share=1 / sum(other.machine == slot.machine for other in used),
+        )
+        for number, slot in enumerate(used)
+    ]

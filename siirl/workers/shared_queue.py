@@ -1,0 +1,44 @@
+"""The queue of episodes that several rollout workers share: an actor, because it lies in no worker's process."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from siirl.data.trajectory import EpisodeSpec
+from siirl.roles.queue import EpisodeQueue
+from siirl.workers.base import ExpectedSteps
+
+
+class QueueHost:
+    """Holds the queue of the rollout under way; run as an actor."""
+
+    def __init__(self) -> None:
+        self._queue = EpisodeQueue([], {})
+
+    def fill(self, specs: Sequence[EpisodeSpec], expected_steps: ExpectedSteps) -> None:
+        """Start the queue of the next rollout; what the last one left is not run."""
+        self._queue = EpisodeQueue(specs, expected_steps)
+
+    def take(self, slot: str, held: tuple[str, int] | None) -> EpisodeSpec | None:
+        """See `EpisodeSource.take`."""
+        return self._queue.take(slot, held)
+
+    def put_back(self, spec: EpisodeSpec) -> None:
+        """See `EpisodeSource.put_back`."""
+        self._queue.put_back(spec)
+
+
+class SharedQueue:
+    """What a worker holds of the queue: an `EpisodeSource` that asks the actor, a millisecond per episode."""
+
+    def __init__(self, host: Any) -> None:
+        self._host = host
+
+    def take(self, slot: str, held: tuple[str, int] | None) -> EpisodeSpec | None:
+        """See `EpisodeSource.take`."""
+        return ray.get(self._host.take.remote(slot, held))
+
+    def put_back(self, spec: EpisodeSpec) -> None:
+        """See `EpisodeSource.put_back`."""
+        ray.get(self._host.put_back.remote(spec))
