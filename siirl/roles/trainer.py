@@ -18,7 +18,7 @@ from siirl.data.trajectory import Trajectory
 from siirl.policies.base import Policy
 from siirl.training.batching import MicroBatch, Share, balance, micro_batches, mini_batches
 from siirl.training.dcp import MODEL, load_tensors, save_tensors
-from siirl.training.fsdp import shard, whole
+from siirl.training.fsdp import ALONE, Ranks, shard, whole
 from siirl.training.offload import Offload
 
 E = TypeVar("E")
@@ -35,7 +35,8 @@ class Trainer(Generic[E]):
             need no gradient (those under LoRA adapters) stay as they are and are in no checkpoint.
         config: the whole configuration.
         device: where this rank computes.
-        rank, world_size: this rank and their number; with several, `init_ranks` was called before.
+        ranks: this rank's place among the actors, from `siirl.training.fsdp.init_ranks`.
+        shared: whether a rollout acts with this very module; only one actor's can be shared.
 
     Attributes:
         version: optimizer steps taken, the policy's version.
@@ -46,16 +47,17 @@ class Trainer(Generic[E]):
     """
 
     def __init__(
-        self, policy: Policy, config: Config, device: torch.device, rank: int = 0, world_size: int = 1
+        self, policy: Policy, config: Config, device: torch.device, ranks: Ranks = ALONE, shared: bool = True
     ) -> None:
-        self.policy, self.config, self.device, self.rank, self.world_size = policy, config, device, rank, world_size
+        assert ranks.trains
+        self.policy, self.config, self.device, self.ranks = policy, config, device, ranks
         self.actor = config.actor_rollout_ref.actor
-        if self.actor.fsdp_config.param_offload and world_size == 1:
+        if self.actor.fsdp_config.param_offload and shared and ranks.actors == 1:
             raise ValueError(
-                "actor_rollout_ref.actor.fsdp_config.param_offload=true needs several actor ranks: with one, the "
-                "rollout acts with the very same parameters; set it to false"
+                "actor_rollout_ref.actor.fsdp_config.param_offload=true needs several actor ranks, or a rollout on another "
+                "slot: else the rollout acts with the very same parameters; set it to false"
             )
-        shard(policy.model, world_size, device)
+        shard(policy.model, ranks, device)
         optim = self.actor.optim
         self.parameters = [p for p in policy.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
@@ -114,12 +116,12 @@ class Trainer(Generic[E]):
 
     def save(self, folder: Path) -> None:
         """Write model, optimizer and counters into ``folder`` (collective). Raises CheckpointFailed on a full disk."""
-        save_tensors(folder, self._state())
+        save_tensors(folder, self._state(), self.ranks.trainers)
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote, on any number of ranks (collective). Raises ValueError for another model's."""
         state = self._state()
-        load_tensors(folder, state)
+        load_tensors(folder, state, self.ranks.trainers)
         self.version, self.updates = int(state["version"]), int(state["updates"])
 
     def _fetch_share(
@@ -132,9 +134,9 @@ class Trainer(Generic[E]):
     ) -> Share:
         """Balance the mini-batch's episodes over the ranks by their chunks, and fetch this rank's."""
         loads = [chunks[i] for i in picked]
-        shares = balance(loads, self.world_size)
+        shares = balance(loads, self.ranks.actors)
         most = max(sum(loads[i] for i in share) for share in shares)
-        own = [picked[i] for i in shares[self.rank]]
+        own = [picked[i] for i in shares[self.ranks.rank]]
         shortest = min(picked, key=lambda i: chunks[i])
         trajectories = fetch([episodes[i] for i in own or [shortest]])
         return Share(
@@ -187,8 +189,8 @@ class Trainer(Generic[E]):
         )
         entropy = torch.where(mask, now.entropy, 0.0).sum()
         loss = policy_loss.loss_sum - actor.entropy_coeff * entropy
-        # A mean over the mini-batch's tokens on all ranks; FSDP averages gradients over ranks, hence × world_size.
-        (loss * (self.world_size / active)).backward()
+        # A mean over the mini-batch's tokens on all ranks; FSDP averages gradients over ranks, hence × their number.
+        (loss * (self.ranks.actors / active)).backward()
         self.offload.take_gradients(self.parameters)
         sums = (
             loss.detach(),
@@ -229,9 +231,9 @@ class Trainer(Generic[E]):
         return metrics
 
     def _over_ranks(self, numbers: Tensor) -> Tensor:
-        """The sum over all ranks, in place."""
-        if self.world_size > 1:
-            dist.all_reduce(numbers)
+        """The sum over the actors, in place."""
+        if self.ranks.trainers is not None:
+            dist.all_reduce(numbers, group=self.ranks.trainers)
         return numbers
 
     def _state(self) -> dict[str, Tensor]:

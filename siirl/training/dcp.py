@@ -41,15 +41,15 @@ INDEX_TYPES = {
 """What the pickled index of a checkpoint of tensors names, besides dtypes; none of it runs code of a file's choice."""
 
 
-def save_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write every rank's shards into ``folder`` (collective when there is a process group).
+def save_tensors(folder: Path, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None = None) -> None:
+    """Write every rank's shards into ``folder`` (collective over ``group``; without one this process writes alone).
 
     Raises:
         CheckpointFailed: on some rank the disk is full or fails.
     """
     try:
         with _quiet():
-            dcp.save(dict(tensors), storage_writer=_Writer(folder), no_dist=not dist.is_initialized())
+            dcp.save(dict(tensors), storage_writer=_Writer(folder), process_group=group, no_dist=group is None)
     except CheckpointException as error:
         causes = {rank: cause for rank, (cause, _) in error.failures.items()}
         if not all(isinstance(cause, OSError) and cause.errno in DISK_ERRORS for cause in causes.values()):
@@ -58,7 +58,7 @@ def save_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
         raise CheckpointFailed(f"the weights could not be written to {folder}: {shown}; free disk space") from error
 
 
-def load_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+def load_tensors(folder: Path, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None = None) -> None:
     """Fill ``tensors`` in place from ``folder``, written by any number of ranks (collective, as `save_tensors`).
 
     Raises:
@@ -74,7 +74,7 @@ def load_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
             "set actor_rollout_ref.model.path, and the LoRA keys beside it, to what the checkpoint was trained with"
         )
     with _quiet():
-        dcp.load(dict(tensors), storage_reader=_Reader(folder), no_dist=not dist.is_initialized())
+        dcp.load(dict(tensors), storage_reader=_Reader(folder), process_group=group, no_dist=group is None)
 
 
 def saved_tensors(folder: Path) -> dict[str, Tensor]:

@@ -244,7 +244,7 @@ def test_offloading_changes_nothing_in_the_result() -> None:
 def test_one_rank_refuses_to_offload_the_rollouts_parameters() -> None:
     config = small_config()
     config.actor_rollout_ref.actor.fsdp_config.param_offload = True
-    with pytest.raises(ValueError, match="param_offload=true needs several actor ranks"):
+    with pytest.raises(ValueError, match="param_offload=true needs several actor ranks, or a rollout on another slot"):
         Trainer(SmallPolicy(), config, CPU)
 
 

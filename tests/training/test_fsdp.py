@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from siirl.config.schema import Config, FSDPConfig
 from siirl.data.trajectory import Trajectory
 from siirl.roles.trainer import Trainer
-from siirl.training.fsdp import full_parameters, init_ranks, transformer_blocks
+from siirl.training.fsdp import ALONE, Ranks, full_parameters, init_ranks, transformer_blocks
 from tests.training.updates import SmallPolicy, play, small_config, weights
 
 if TYPE_CHECKING:
@@ -49,59 +49,58 @@ def update(policy: SmallPolicy, trainer: Trainer[Trajectory], episodes_of: Small
     return trainer.update(play(episodes_of, config(), CHUNKS, seed), CHUNKS, ADVANTAGES, fetch)
 
 
-def on_two_ranks(work: Callable[[int, Path], object], folder: Path) -> None:
+def on_two_ranks(work: Callable[[Ranks, Path], object], folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     mp.spawn(_rank, args=(port, work, folder), nprocs=2)
 
 
-def _rank(rank: int, port: int, work: Callable[[int, Path], object], folder: Path) -> None:
+def _rank(rank: int, port: int, work: Callable[[Ranks, Path], object], folder: Path) -> None:
     torch.set_num_threads(1)
-    init_ranks(rank, 2, "127.0.0.1", port, CPU)
+    ranks = init_ranks(rank, 2, 2, "127.0.0.1", port, CPU)
     try:
-        work(rank, folder)
+        work(ranks, folder)
     finally:
         dist.destroy_process_group()
 
 
-def train_and_save(rank: int, folder: Path) -> None:
+def train_and_save(ranks: Ranks, folder: Path) -> None:
     policy = SmallPolicy()
     offloading = config()
     offloading.actor_rollout_ref.actor.fsdp_config = FSDPConfig(True, True, True)
-    trainer: Trainer[Trajectory] = Trainer(policy, offloading, CPU, rank, 2)
+    trainer: Trainer[Trajectory] = Trainer(policy, offloading, CPU, ranks)
     assert all(isinstance(p, DTensor) for p in policy.model.parameters())
     metrics = update(policy, trainer, SmallPolicy(), seed=0)
     full = dict(full_parameters(policy.model, CPU))
-    torch.save({"weights": full, "metrics": metrics, "version": trainer.version}, folder / f"rank{rank}.pt")
+    torch.save({"weights": full, "metrics": metrics, "version": trainer.version}, folder / f"rank{ranks.rank}.pt")
     trainer.save(folder / "checkpoint")
 
 
-def load_and_train(rank: int, folder: Path) -> None:
+def load_and_train(ranks: Ranks, folder: Path) -> None:
     policy = SmallPolicy(seed=3)
-    trainer: Trainer[Trajectory] = Trainer(policy, config(), CPU, rank, 2)
+    trainer: Trainer[Trajectory] = Trainer(policy, config(), CPU, ranks)
     trainer.load(folder / "one")
     loaded = dict(full_parameters(policy.model, CPU))
     version = trainer.version
     update(policy, trainer, SmallPolicy(), seed=1)
     result = {"loaded": loaded, "version": version, "weights": dict(full_parameters(policy.model, CPU))}
-    torch.save(result, folder / f"{rank}.pt")
+    torch.save(result, folder / f"{ranks.rank}.pt")
 
 
-def train_compiled(rank: int, folder: Path) -> None:
+def train_compiled(ranks: Ranks, folder: Path) -> None:
     """The same with compiled blocks and recomputed activations. Hooks and sharding meet the compiler before it writes C++,
     which would take a minute."""
     from torch._dynamo.utils import counters
 
     with torch.compiler.set_stance("default", force_backend="aot_eager"):
-        train_openvla_oft(rank, folder, compiled=True)
+        train_openvla_oft(ranks, folder, compiled=True)
     assert counters["stats"]["unique_graphs"] >= 2, "blocks of vision and Llama"
 
 
 def train_openvla_oft(
-    rank: int,
+    ranks: Ranks,
     folder: Path,
-    world_size: int = 2,
     lora: bool = False,
     compiled: bool = False,
     make: "Callable[[], PrismaticPolicy] | None" = None,
@@ -120,42 +119,42 @@ def train_openvla_oft(
         policy.model.enable_gradient_checkpointing()
     if compiled:
         policy.model.compile_blocks()
-    trainer: Trainer[Trajectory] = Trainer(policy, config, CPU, rank, world_size)
+    trainer: Trainer[Trajectory] = Trainer(policy, config, CPU, ranks)
     chunks = [3, 2, 3]  # a batch of one row would be compiled once more
     episodes = play(make(), config, chunks, image_size=40, state_dim=8)
     metrics = trainer.update(episodes, chunks, ADVANTAGES[:3], fetch)
     assert metrics["actor/rollout_train_logprob_diff"] < 1e-5
     trained = {name: tensor.clone() for name, tensor in full_parameters(policy.model, CPU)}
-    torch.save(trained, folder / f"rank{rank}.pt")
+    torch.save(trained, folder / f"rank{ranks.rank}.pt")
     return trained
 
 
-def train_openvla(rank: int, folder: Path, world_size: int = 2) -> dict[str, torch.Tensor]:
+def train_openvla(ranks: Ranks, folder: Path) -> dict[str, torch.Tensor]:
     """The same with the autoregressive policy."""
     from tests.policies.tiny import tiny_openvla
 
-    return train_openvla_oft(rank, folder, world_size, make=tiny_openvla)
+    return train_openvla_oft(ranks, folder, make=tiny_openvla)
 
 
-def train_adapters(rank: int, folder: Path, world_size: int = 2) -> dict[str, torch.Tensor]:
+def train_adapters(ranks: Ranks, folder: Path) -> dict[str, torch.Tensor]:
     """The same with LoRA adapters and recomputed activations."""
-    return train_openvla_oft(rank, folder, world_size, lora=True)
+    return train_openvla_oft(ranks, folder, lora=True)
 
 
-def skip_together(rank: int, folder: Path) -> None:
+def skip_together(ranks: Ranks, folder: Path) -> None:
     """Only one rank's episodes hold a NaN, and still both skip that step and go on."""
     policy = SmallPolicy()
-    trainer: Trainer[Trajectory] = Trainer(policy, config(), CPU, rank, 2)
+    trainer: Trainer[Trajectory] = Trainer(policy, config(), CPU, ranks)
     episodes = play(SmallPolicy(), config(), CHUNKS)
     episodes[0].log_probs[0, 0] = np.nan
     metrics = trainer.update(episodes, CHUNKS, ADVANTAGES, fetch)
-    torch.save({"metrics": metrics, "weights": dict(full_parameters(policy.model, CPU))}, folder / f"rank{rank}.pt")
+    torch.save({"metrics": metrics, "weights": dict(full_parameters(policy.model, CPU))}, folder / f"rank{ranks.rank}.pt")
 
 
-def all_of_them(rank: int, folder: Path) -> None:
+def all_of_them(ranks: Ranks, folder: Path) -> None:
     for work in (train_and_save, train_openvla_oft, train_openvla, train_adapters, train_compiled, skip_together):
         (folder / work.__name__).mkdir(exist_ok=True)
-        work(rank, folder / work.__name__)
+        work(ranks, folder / work.__name__)
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +211,7 @@ def test_all_ranks_skip_a_step_that_is_not_finite_on_one(two_ranks: Path) -> Non
 
 @pytest.mark.parametrize("work", [train_openvla_oft, train_compiled])
 def test_openvla_oft_trains_alike_on_two_ranks(two_ranks: Path, tmp_path: Path, work: Callable) -> None:
-    expected = train_openvla_oft(0, tmp_path, world_size=1)
+    expected = train_openvla_oft(ALONE, tmp_path)
     trained = read(two_ranks / work.__name__ / "rank1.pt")
     assert trained.keys() == expected.keys()
     from tests.policies.tiny import tiny_policy
@@ -226,7 +225,7 @@ def test_openvla_oft_trains_alike_on_two_ranks(two_ranks: Path, tmp_path: Path, 
 def test_openvla_trains_alike_on_two_ranks(two_ranks: Path, tmp_path: Path) -> None:
     from tests.policies.tiny import tiny_openvla
 
-    expected, start = train_openvla(0, tmp_path, world_size=1), dict(tiny_openvla().model.named_parameters())
+    expected, start = train_openvla(ALONE, tmp_path), dict(tiny_openvla().model.named_parameters())
     trained = read(two_ranks / "train_openvla" / "rank1.pt")
     assert trained.keys() == expected.keys() == start.keys()
     assert sum(not torch.equal(start[name], expected[name]) for name in start) > len(start) / 2
@@ -235,7 +234,7 @@ def test_openvla_trains_alike_on_two_ranks(two_ranks: Path, tmp_path: Path) -> N
 
 
 def test_adapters_train_alike_on_two_ranks(two_ranks: Path, tmp_path: Path) -> None:
-    expected = train_adapters(0, tmp_path, world_size=1)
+    expected = train_adapters(ALONE, tmp_path)
     trained = read(two_ranks / "train_adapters" / "rank1.pt")
     assert trained.keys() == expected.keys()
     for name, tensor in trained.items():
