@@ -15,6 +15,7 @@ from siirl.data.manifest import Prompt
 from siirl.data.sampler import PromptSampler, episode_specs
 from siirl.data.trajectory import CANCELLED, Episode, EpisodeSpec, EpisodeSummary, Group
 from siirl.policies.base import Sampling
+from siirl.roles.queue import Task, task_of
 from siirl.workers.base import Future, Workers
 
 GROUP_MINIMUM = 2
@@ -114,7 +115,7 @@ class Executor:
         self.config = config
         self.workers = workers
         self.on_episode = on_episode
-        self._lengths: dict[tuple[str, int], float] = {}
+        self._lengths: dict[str | Task, float] = {}
 
     def collect(self, sampler: PromptSampler, step: int, on_start: Callable[[int], None]) -> Batch:
         """Roll out generation batches until ``data.train_batch_size`` groups survived, or the allowed number of batches.
@@ -220,7 +221,7 @@ class Executor:
 
     def _learn_length(self, summary: EpisodeSummary) -> None:
         """Remember how long the task's episodes take, the recent ones most."""
-        task = (summary.spec.suite, summary.spec.task_id)
+        task = task_of(summary.spec)
         known = self._lengths.get(task, float(summary.steps))
         self._lengths[task] = known + LENGTH_LEARNING_RATE * (summary.steps - known)
 

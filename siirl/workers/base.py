@@ -1,14 +1,11 @@
 """What the loop sees of the workers, whether they are Ray actors or objects in this process."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from siirl.data.trajectory import Episode, EpisodeSpec
 from siirl.policies.base import Sampling
-
-ExpectedSteps = Mapping[tuple[str, int], float]
-"""(suite, task_id) → environment steps that its episodes took so far; the longest are started first."""
-
+from siirl.roles.queue import ExpectedSteps
 
 class Future(Protocol):
     """A result that may still be computed."""

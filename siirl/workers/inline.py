@@ -11,10 +11,9 @@ from siirl.dag.compile import Plan
 from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Trajectory
 from siirl.envs.base import ENVS
 from siirl.policies.base import Sampling
-from siirl.roles.queue import EpisodeQueue
+from siirl.roles.queue import EpisodeQueue, ExpectedSteps
 from siirl.roles.rollout import Ready
-from siirl.training.fsdp import Ranks
-from siirl.workers.base import ExpectedSteps
+from siirl.training.fsdp import ALONE
 from siirl.workers.node_worker import NodeWorker
 from siirl.workers.pool import SlotMap
 from siirl.workers.seats import seats
@@ -75,7 +74,7 @@ class InlineWorkers:
             )
         self._pool = InlinePool(config)
         (seat,) = seats(plan)
-        self._worker = NodeWorker(config, seat, seat.slot.device, self._pool, list, Ranks())
+        self._worker = NodeWorker(config, seat, seat.slot.device, self._pool, list, ALONE)
 
     def rollout(
         self,

@@ -16,9 +16,8 @@ from siirl.config.schema import Config
 from siirl.dag.compile import Plan
 from siirl.data.trajectory import Episode, EpisodeSpec, Trajectory
 from siirl.policies.base import Sampling
-from siirl.roles.queue import EpisodeQueue, EpisodeSource
-from siirl.training.fsdp import Ranks, init_ranks
-from siirl.workers.base import ExpectedSteps
+from siirl.roles.queue import EpisodeQueue, EpisodeSource, ExpectedSteps
+from siirl.training.fsdp import ALONE, init_ranks
 from siirl.workers.cluster import connect, reserve
 from siirl.workers.env_worker import FAULT_TOLERANCE, EnvWorker, RayEnvPool
 from siirl.workers.network import interface_of
@@ -58,7 +57,7 @@ class RayNodeWorker(NodeWorker):
         config, seat, envs = self._arguments
         # Ray shows a worker only its own accelerators, so that the first one it sees is the slot's
         device = "cpu" if seat.slot.device == "cpu" else "cuda:0"
-        ranks = Ranks()
+        ranks = ALONE
         if meeting is not None and seat.rank is not None:
             for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
                 if variable not in os.environ:
@@ -73,6 +72,22 @@ class RayNodeWorker(NodeWorker):
 
 def _fetch(references: Sequence[ray.ObjectRef]) -> list[Trajectory]:
     return ray.get(list(references))
+
+
+def stream_episodes(
+    nodes: Sequence[Any], queue: EpisodeSource, sampling: Sampling, keep: bool, after: int
+) -> Iterator[Episode]:
+    """Let every node worker run episodes of ``queue``; each episode is yielded as it ends, its trajectory as a reference."""
+    how = {"num_returns": "streaming", "_generator_backpressure_num_objects": UNREAD}
+    streams = [node.run.options(**how).remote(queue, sampling, keep, after) for node in nodes]
+    while streams:
+        (stream,), _ = ray.wait(streams, num_returns=1, fetch_local=False)
+        try:
+            summary = get(next(stream))
+        except StopIteration:
+            streams.remove(stream)
+            continue
+        yield Episode(summary, next(stream) if keep else None)
 
 
 class RayWorkers:
@@ -149,16 +164,7 @@ class RayWorkers:
         if self._queue_host is not None:
             get(self._queue_host.fill.remote(list(specs), dict(expected_steps)))
             queue = SharedQueue(self._queue_host)
-        how = {"num_returns": "streaming", "_generator_backpressure_num_objects": UNREAD}
-        streams = [node.run.options(**how).remote(queue, sampling, keep, after) for node in self._rollouts]
-        while streams:
-            (stream,), _ = ray.wait(streams, num_returns=1, fetch_local=False)
-            try:
-                summary = get(next(stream))
-            except StopIteration:
-                streams.remove(stream)
-                continue
-            yield Episode(summary, next(stream) if keep else None)
+        return stream_episodes(self._rollouts, queue, sampling, keep, after)
 
     def cancel(self) -> None:
         """See `Workers.cancel`."""

@@ -6,8 +6,7 @@ from typing import Any
 import ray
 
 from siirl.data.trajectory import EpisodeSpec
-from siirl.roles.queue import EpisodeQueue
-from siirl.workers.base import ExpectedSteps
+from siirl.roles.queue import EpisodeQueue, ExpectedSteps
 
 
 class QueueHost:

@@ -17,7 +17,7 @@ from siirl.data.sampler import PromptSampler
 from siirl.data.trajectory import CANCELLED, Episode, EpisodeSpec, EpisodeSummary
 from siirl.observe.metrics import rollout_metrics
 from siirl.policies.base import Sampling
-from siirl.workers.base import ExpectedSteps
+from siirl.roles.queue import ExpectedSteps
 
 PROMPTS = [Prompt("suite", 0, trial, "do it", "train", 24) for trial in range(50)]
 
