@@ -7,6 +7,7 @@ from siirl.data.trajectory import Episode, EpisodeSpec
 from siirl.policies.base import Sampling
 from siirl.roles.queue import ExpectedSteps
 
+
 class Future(Protocol):
     """A result that may still be computed."""
 
@@ -19,7 +20,7 @@ class Future(Protocol):
         ...
 
 
-class WorkerLost(RuntimeError):
+class WorkerLostError(RuntimeError):
     """A process of the run, or its machine, is gone."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from siirl.workers.base import WorkerLost
+from siirl.workers.base import WorkerLostError
 
 
 def get(reference: ray.ObjectRef) -> Any:
@@ -16,14 +16,14 @@ def get(reference: ray.ObjectRef) -> Any:
     Ray's own error is of the same class too, but empty: an OSError without its errno.
 
     Raises:
-        WorkerLost: the process that computes it is gone.
+        WorkerLostError: the process that computes it is gone.
     """
     try:
         return ray.get(reference)
     except RayTaskError as error:
         raise error.cause from error
     except RayActorError as error:
-        raise WorkerLost(
+        raise WorkerLostError(
             "a worker of the run, or its machine, is gone. Start the same command again: with trainer.resume_mode=auto it goes "
             f"on from the newest checkpoint. Ray says: {error}"
         ) from error

@@ -148,7 +148,9 @@ def skip_together(ranks: Ranks, folder: Path) -> None:
     episodes = play(SmallPolicy(), config(), CHUNKS)
     episodes[0].log_probs[0, 0] = np.nan
     metrics = trainer.update(episodes, CHUNKS, ADVANTAGES, fetch)
-    torch.save({"metrics": metrics, "weights": dict(full_parameters(policy.model, CPU))}, folder / f"rank{ranks.rank}.pt")
+    torch.save(
+        {"metrics": metrics, "weights": dict(full_parameters(policy.model, CPU))}, folder / f"rank{ranks.rank}.pt"
+    )
 
 
 def all_of_them(ranks: Ranks, folder: Path) -> None:
