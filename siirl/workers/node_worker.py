@@ -5,6 +5,7 @@ A plain class; `ray_workers.py` runs it as a Ray actor, `inline.py` in this proc
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,12 @@ class NodeWorker:
         if "rollout" in seat.roles:
             assert pool is not None
             acting = self.trainer.policy if shares_weights else self._load(acting_only=True)
-            self._rollout = Rollout(acting, pool, rollout.pipeline_stage_num, config.trainer.deterministic)
+            name = f"rollout {seat.slot.index}"
+            self._rollout = Rollout(acting, pool, rollout.pipeline_stage_num, config.trainer.deterministic, name)
         if seat.rank is not None and not (shares_weights and seat.world == 1):
             trained = self._trainer.policy.model if self._trainer else None
             copy = None if acting is None or shares_weights else acting.model
-            self._weight_sync = WeightSync(ranks, trained, copy, self._device)
+            self._weight_sync = WeightSync(ranks, self._device, trained, copy)
         if "embedding" in seat.roles:
             embodied = config.actor_rollout_ref.embodied
             self._embedder = Embedder(ENCODERS.get(encoder_name(embodied)).load(embodied, self._device))
@@ -105,16 +107,14 @@ class NodeWorker:
     def sync(self, step: int) -> dict[str, float]:
         """Exchange weights with the other workers (collective), and let the rollout act with those of ``step``."""
         _use_threads(1)
-        moved, version = 0, self._trainer.version if self._trainer else 0
-        if self._weight_sync:
+        with self._rollout.lock if self._rollout else nullcontext():
+            version = self._trainer.version if self._trainer else None
+            moved = {"version": version or 0, "bytes": 0}
+            if self._weight_sync:
+                moved = self._weight_sync.sync(version)
             if self._rollout:
-                with self._rollout.lock:
-                    moved, version = self._weight_sync.sync(version)
-            else:
-                moved, version = self._weight_sync.sync(version)
-        if self._rollout:
-            self._rollout.release(step, version)
-        return {"weight_sync/bytes": float(moved)}
+                self._rollout.release(step, int(moved["version"]))
+        return {"weight_sync/bytes": float(moved["bytes"])}
 
     def embed(self, references: Sequence[Any]) -> np.ndarray:
         """Embeddings float32 [n, E] of n trajectories."""

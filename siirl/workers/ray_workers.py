@@ -168,6 +168,8 @@ class RayWorkers:
 
     def cancel(self) -> None:
         """See `Workers.cancel`."""
+        if self._queue_host is not None:
+            get(self._queue_host.clear.remote())  # for a worker whose part of the rollout has not begun yet
         get_all([node.cancel.remote() for node in self._rollouts])
 
     def submit(self, operation: str, *args: Any) -> RayFuture:

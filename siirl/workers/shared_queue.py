@@ -16,8 +16,12 @@ class QueueHost:
         self._queue = EpisodeQueue([], {})
 
     def fill(self, specs: Sequence[EpisodeSpec], expected_steps: ExpectedSteps) -> None:
-        """Start the queue of the next rollout; what the last one left is not run."""
+        """Start the queue of the next rollout."""
         self._queue = EpisodeQueue(specs, expected_steps)
+
+    def clear(self) -> None:
+        """Nothing that waits is run any more."""
+        self._queue.clear()
 
     def take(self, slot: str, held: tuple[str, int] | None) -> EpisodeSpec | None:
         """See `EpisodeSource.take`."""
