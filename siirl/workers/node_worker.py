@@ -16,7 +16,9 @@ from siirl.data.trajectory import EpisodeSpec, EpisodeSummary, Trajectory
 from siirl.embeddings.base import ENCODERS, encoder_name
 from siirl.policies.base import POLICIES, Sampling
 from siirl.roles.embedder import Embedder
-from siirl.roles.rollout import EnvPool, Rollout
+from siirl.roles.queue import EpisodeQueue
+from siirl.roles.rollout import Rollout
+from siirl.roles.slots import EnvPool
 from siirl.roles.trainer import Trainer
 
 Fetch = Callable[[Sequence[Any]], list[Trajectory]]
@@ -60,7 +62,8 @@ class NodeWorker:
         """Yields a summary for each finished episode, followed by its trajectory if ``keep``."""
         _use_threads(1)
         version = self._trainer.version if self._trainer else 0
-        for trajectory in self.rollout_role.run(specs, sampling, version):
+        self.rollout_role.release(0, version)
+        for trajectory in self.rollout_role.run(EpisodeQueue(specs), sampling, after=0):
             yield trajectory.summary
             if keep:
                 yield trajectory
@@ -85,8 +88,8 @@ class NodeWorker:
         self.trainer.load(folder)
 
     def stats(self) -> dict[str, float]:
-        """Counters of the rollout role since the start, for benchmarks: ``seconds_acting``."""
-        return {"seconds_acting": self.rollout_role.seconds_acting}
+        """See `Rollout.stats`."""
+        return self.rollout_role.stats()
 
 
 def _use_threads(count: int) -> None:
