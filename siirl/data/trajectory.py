@@ -53,9 +53,9 @@ class EpisodeSummary:
         truncated: whether ``max_steps`` ended the episode.
         policy_version: optimizer iterations behind the weights that acted first.
         weights_step: training step that these weights came from.
-        drop_reason: why the episode must not train (NaN observation, …), or None.
+        drop_reason: why the episode must not train (NaN observation, cancelled, …), or None.
         retries: how often the episode was started again because its simulator died.
-        seconds: wall time from reset to end.
+        seconds: wall time from reset to end, without a wait for new weights before the first action.
     """
 
     spec: EpisodeSpec

@@ -5,193 +5,183 @@ policy step is spent on a finished episode.
 """
 
 import math
+import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 
-from siirl.data.trajectory import EpisodeSpec, EpisodeSummary, Trajectory
+from siirl.data.trajectory import CANCELLED, EpisodeSpec, Trajectory
 from siirl.envs.base import EnvObs, StepResult
-from siirl.policies.base import Policy, Sampling, stack_observations
+from siirl.policies.base import ActionChunk, Policy, Sampling, stack_observations
+from siirl.roles.queue import EpisodeSource
+from siirl.roles.running import RunningEpisode, Weights
+from siirl.roles.slots import Died, EnvPool, Ready, Slots
 
 MAX_RETRIES = 3
 """Times that an episode is started again because its simulator died, before the run ends with the simulator's error."""
 
-
-@dataclass(frozen=True)
-class Ready:
-    """A slot has something new: its first observation (after a reset), or the result of a step, one row each."""
-
-    slot: int
-    result: EnvObs | StepResult
-
-
-@dataclass(frozen=True)
-class Died:
-    """A slot's simulator is gone (and is being replaced); the episode that ran in it is lost."""
-
-    slot: int
-    cause: str
-
-
-class EnvPool(Protocol):
-    """Simulator slots that work in the background. Each slot has at most one request under way."""
-
-    num_slots: int
-
-    def reset(self, slot: int, spec: EpisodeSpec) -> None:
-        """Ask for a new episode."""
-        ...
-
-    def step(self, slot: int, actions: np.ndarray) -> None:
-        """Ask for a chunk of actions, float32 [N, D], to be executed."""
-        ...
-
-    def wait(self, block: bool) -> Sequence[Ready | Died]:
-        """Every answer at hand; with ``block``, wait until there is at least one."""
-        ...
-
-
-class EpisodeQueue:
-    """Waiting episodes. A slot gets one of the task it already holds, if any: switching tasks costs seconds."""
-
-    def __init__(self, specs: Iterable[EpisodeSpec]) -> None:
-        self._waiting = deque(specs)
-
-    def take(self, held: tuple[str, int] | None) -> EpisodeSpec | None:
-        """The next episode for a slot whose simulator holds the (suite, task_id) ``held``; None when nothing waits."""
-        if not self._waiting:
-            return None
-        for i, spec in enumerate(self._waiting):
-            if (spec.suite, spec.task_id) == held:
-                del self._waiting[i]
-                return spec
-        return self._waiting.popleft()
-
-    def put_back(self, spec: EpisodeSpec) -> None:
-        """Return an episode whose simulator died, to be run next."""
-        self._waiting.appendleft(spec)
-
-
-@dataclass
-class RunningEpisode:
-    """What is known so far of an episode in a slot."""
-
-    spec: EpisodeSpec
-    started: float
-    images: list[np.ndarray] = field(default_factory=list)
-    states: list[np.ndarray] = field(default_factory=list)
-    tokens: list[np.ndarray] = field(default_factory=list)
-    log_probs: list[np.ndarray] = field(default_factory=list)
-    executed: list[int] = field(default_factory=list)
-
-    def observe(self, obs: EnvObs) -> None:
-        """Append a one-row observation."""
-        views = [obs.main_images] if obs.wrist_images is None else [obs.main_images, obs.wrist_images]
-        self.images.append(np.concatenate(views))
-        self.states.append(obs.states[0])
-
-    def action_seed(self) -> int:
-        """A seed for the next chunk that depends on the episode and the chunk's index alone."""
-        return int(
-            np.random.SeedSequence([self.spec.action_seed, len(self.tokens)]).generate_state(1, np.uint64)[0] >> 1
-        )
-
-    def finish(self, success: bool, version: int, retries: int, drop_reason: str | None) -> Trajectory:
-        """The finished episode's trajectory."""
-        steps = sum(self.executed)
-        summary = EpisodeSummary(
-            spec=self.spec,
-            success=success,
-            steps=steps,
-            chunks=len(self.executed),
-            truncated=not success and steps >= self.spec.max_steps,
-            policy_version=version,
-            drop_reason=drop_reason,
-            retries=retries,
-            seconds=time.monotonic() - self.started,
-        )
-        chunks = len(self.executed)
-        return Trajectory(
-            summary=summary,
-            images=np.stack(self.images),
-            states=np.stack(self.states),
-            tokens=np.stack(self.tokens[:chunks]) if chunks else np.zeros((0, 0), np.int16),
-            log_probs=np.stack(self.log_probs[:chunks]) if chunks else np.zeros((0, 0), np.float32),
-            executed=np.asarray(self.executed, np.int16),
-        )
+GATED_POLL = 0.02
+"""Seconds between looks at simulators that still reset while the policy waits for weights."""
 
 
 @dataclass
 class _Run:
-    """The state of one call of `Rollout.run`."""
+    """The state of one call of `Rollout.run`. Another thread may set ``cancelled``."""
 
-    queue: EpisodeQueue
+    queue: EpisodeSource
     sampling: Sampling
-    version: int
+    after: int
+    gated: bool = True
+    cancelled: bool = False
     running: dict[int, RunningEpisode] = field(default_factory=dict)
     ready: deque[int] = field(default_factory=deque)
     retries: Counter[EpisodeSpec] = field(default_factory=Counter)
-
-    def finish(self, slot: int, success: bool, drop_reason: str | None = None) -> Trajectory:
-        """End the episode in ``slot``."""
-        episode = self.running.pop(slot)
-        return episode.finish(success, self.version, self.retries[episode.spec], drop_reason)
 
 
 class Rollout:
     """Runs episodes with a policy in a pool of simulator slots.
 
+    `run` belongs to one thread at a time; `release` and `cancel` may be called from any.
+
     Args:
         policy: acts on batches of observations.
         pool: the simulator slots.
-        pipeline_stage_num: policy batches that the slots are split into: at most slots / stages rows each.
+        pipeline_stage_num: policy batches that the slots are split into: at most slots / stages rows each. While the policy acts
+            on one, the other slots simulate.
         deterministic: act on one row at a time, so that numerics cannot depend on which rows are ready together.
+        name: of this rollout among those that share a queue.
+
+    Attributes:
+        lock: held during `Policy.act`; who changes the weights from another thread holds it meanwhile.
     """
 
-    def __init__(self, policy: Policy, pool: EnvPool, pipeline_stage_num: int = 1, deterministic: bool = False) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        pool: EnvPool,
+        pipeline_stage_num: int = 1,
+        deterministic: bool = False,
+        name: str = "rollout",
+    ) -> None:
         self.policy = policy
-        self.pool = pool
+        self.name = name
         self.max_batch = 1 if deterministic else math.ceil(pool.num_slots / pipeline_stage_num)
-        self.seconds_acting = 0.0
-        self._held: dict[int, tuple[str, int]] = {}
+        self.lock = threading.Lock()
+        self._slots = Slots(pool)
+        self._seconds_acting = 0.0
+        self._news = threading.Condition()
+        self._weights: Weights | None = None
+        self._current: _Run | None = None
 
-    def run(self, specs: Sequence[EpisodeSpec], sampling: Sampling, version: int) -> Iterator[Trajectory]:
-        """Run every episode once; yields each trajectory as soon as its episode ends, in order of completion.
+    def release(self, step: int, version: int) -> None:
+        """The weights of training step ``step`` are in place, after ``version`` optimizer steps.
 
-        The seeds of ``sampling`` are not looked at: an episode brings its own.
+        Episodes that start to act from now on carry both numbers. Call it while still holding `lock` after a change of weights, so
+        that nothing acts between the two.
+        """
+        with self._news:
+            self._weights = Weights(step, version)
+            self._news.notify_all()
+
+    def cancel(self) -> None:
+        """Let the current `run`, if any, take no more episodes, see the answers under way, and end."""
+        with self._news:
+            if self._current is not None:
+                self._current.cancelled = True
+                self._news.notify_all()
+
+    def run(self, queue: EpisodeSource, sampling: Sampling, after: int) -> Iterator[Trajectory]:
+        """Run episodes until nothing waits; yields each trajectory as soon as its episode ends, in order of completion.
+
+        Simulators reset at once; the policy acts from when step ``after`` or a later one was released. The seeds of ``sampling``
+        are not looked at: an episode brings its own. After `cancel` unfinished episodes come as trajectories with the drop reason
+        ``cancelled``.
 
         Raises:
             RuntimeError: the simulator of one episode died more than `MAX_RETRIES` times.
         """
-        run = _Run(EpisodeQueue(specs), sampling, version)
-        for slot in range(self.pool.num_slots):
-            self._start_next(run, slot)
-        while run.running:
-            for event in self.pool.wait(block=not run.ready):
-                if isinstance(event, Died):
-                    self._restart(run, event)
-                elif trajectory := self._observe(run, event):
-                    self._start_next(run, event.slot)
-                    yield trajectory
-            if run.ready:
-                yield from self._act(run)
+        run = _Run(queue, sampling, after)
+        with self._news:
+            self._current = run
+        try:
+            self._forget_answers()
+            for slot in range(self._slots.num_slots):
+                self._start_next(run, slot)
+            while run.running and not run.cancelled:
+                yield from self._handle(run, self._events(run))
+                if run.ready and not run.gated:
+                    yield from self._act(run)
+            yield from self._give_up(run)
+        finally:
+            with self._news:
+                self._current = None
+
+    def stats(self) -> dict[str, float]:
+        """Counters since the start: seconds that the policy acted, and what `Slots` counted. While episodes wait,
+        ``busy_slot_seconds_while_waiting`` / ``slot_seconds_while_waiting`` is the simulators' utilisation."""
+        return {
+            "seconds_acting": self._seconds_acting,
+            "busy_slot_seconds": self._slots.busy_slot_seconds,
+            "slot_seconds_while_waiting": self._slots.slot_seconds_while_waiting,
+            "busy_slot_seconds_while_waiting": self._slots.busy_slot_seconds_while_waiting,
+        }
+
+    def _forget_answers(self) -> None:
+        """See what a run that nobody listened to any more left under way."""
+        while self._slots.under_way:
+            answers = self._slots.wait(block=True)
+            assert answers, "a pool that was asked answers"
 
     def _start_next(self, run: _Run, slot: int) -> None:
         """Hand the next waiting episode, if any, to a free slot."""
-        spec = run.queue.take(self._held.get(slot))
-        if spec is not None:
-            self._held[slot] = (spec.suite, spec.task_id)
-            run.running[slot] = RunningEpisode(spec, time.monotonic())
-            self.pool.reset(slot, spec)
+        if run.cancelled:
+            return
+        spec = run.queue.take(f"{self.name}/{slot}", self._slots.held.get(slot))
+        if spec is None:
+            return
+        if not run.gated:
+            self._slots.episodes_waited()
+        run.running[slot] = RunningEpisode(spec)
+        self._slots.reset(slot, spec)
+
+    def _events(self, run: _Run) -> Sequence[Ready | Died]:
+        """What the simulators answered; waits while there is nothing else to do, at a closed gate for its opening as well."""
+        if run.gated and self._may_act(run):
+            self._open(run)
+        if not run.gated:
+            return self._slots.wait(block=not run.ready)
+        events = self._slots.wait(block=False) if self._slots.under_way else []
+        if not events:
+            patience = GATED_POLL if self._slots.under_way else None
+            with self._news:
+                self._news.wait_for(lambda: run.cancelled or self._may_act(run), patience)
+        return events
+
+    def _may_act(self, run: _Run) -> bool:
+        """Whether the weights that the run waits for, or newer ones, are in place."""
+        return self._weights is not None and self._weights.step >= run.after
+
+    def _open(self, run: _Run) -> None:
+        run.gated = False
+        self._slots.watch()
+        for episode in run.running.values():
+            episode.skip_wait()
+
+    def _handle(self, run: _Run, events: Sequence[Ready | Died]) -> Iterator[Trajectory]:
+        """Take note of answers, and start new episodes where one ended."""
+        for event in events:
+            if isinstance(event, Died):
+                self._restart(run, event)
+            elif trajectory := self._observe(run, event):
+                self._start_next(run, event.slot)
+                yield trajectory
 
     def _restart(self, run: _Run, event: Died) -> None:
         """Run the lost episode, if there was one in the slot, again from its spec."""
-        self._held.pop(event.slot, None)
-        if event.slot not in run.running:
+        if event.slot not in run.running or run.cancelled:
             return
         if event.slot in run.ready:
             run.ready.remove(event.slot)
@@ -203,8 +193,7 @@ class Rollout:
         run.queue.put_back(spec)
         self._start_next(run, event.slot)
 
-    @staticmethod
-    def _observe(run: _Run, event: Ready) -> Trajectory | None:
+    def _observe(self, run: _Run, event: Ready) -> Trajectory | None:
         """Record what a slot returned; the trajectory if that ended the episode, else the slot becomes ready."""
         episode, result = run.running[event.slot], event.result
         obs = result if isinstance(result, EnvObs) else result.obs
@@ -218,30 +207,52 @@ class Rollout:
             if not np.isfinite(result.rewards).all():
                 reason = "nan_reward"
         if ended or reason:
-            return run.finish(event.slot, success and reason is None, reason)
+            return self._finish(run, event.slot, success and reason is None, reason)
         run.ready.append(event.slot)
         return None
 
     def _act(self, run: _Run) -> Iterator[Trajectory]:
         """Let the policy act on up to `max_batch` ready slots; an episode whose actions or log-probs are not finite ends here."""
-        began = time.monotonic()
         slots = [run.ready.popleft() for _ in range(min(len(run.ready), self.max_batch))]
         episodes = [run.running[slot] for slot in slots]
+        chunk, weights = self._decide(episodes, run.sampling)
+        for row, (slot, episode) in enumerate(zip(slots, episodes, strict=True)):
+            actions, log_probs = chunk.actions[row].numpy(), chunk.log_probs[row].numpy()
+            episode.act(chunk.sampled[row].numpy(), log_probs, weights)
+            if np.isfinite(actions).all() and np.isfinite(log_probs).all():
+                self._slots.step(slot, actions)
+                continue
+            trajectory = self._finish(run, slot, False, "nan_action")
+            self._start_next(run, slot)
+            yield trajectory
+
+    def _decide(self, episodes: Sequence[RunningEpisode], sampling: Sampling) -> tuple[ActionChunk, Weights]:
+        """One chunk per episode, and which weights drew it."""
+        began = time.monotonic()
         obs = stack_observations(
             np.stack([e.images[-1] for e in episodes]),
             np.stack([e.states[-1] for e in episodes]),
             [e.spec.instruction for e in episodes],
         )
-        sampling = replace(run.sampling, seeds=[e.action_seed() for e in episodes])
-        chunk = self.policy.act(self.policy.prepare(obs), sampling)
-        self.seconds_acting += time.monotonic() - began
-        for row, (slot, episode) in enumerate(zip(slots, episodes, strict=True)):
-            actions, log_probs = chunk.actions[row].numpy(), chunk.log_probs[row].numpy()
-            if not (np.isfinite(actions).all() and np.isfinite(log_probs).all()):
-                trajectory = run.finish(slot, False, "nan_action")
-                self._start_next(run, slot)
-                yield trajectory
-                continue
-            episode.tokens.append(chunk.sampled[row].numpy())
-            episode.log_probs.append(log_probs)
-            self.pool.step(slot, actions)
+        inputs = self.policy.prepare(obs)
+        seeds = replace(sampling, seeds=[e.action_seed() for e in episodes])
+        prepared = time.monotonic()
+        with self.lock:
+            locked, weights = time.monotonic(), self._weights
+            assert weights is not None, "the gate is open"
+            chunk = self.policy.act(inputs, seeds)
+        self._seconds_acting += time.monotonic() - locked + prepared - began
+        return chunk, weights
+
+    def _finish(self, run: _Run, slot: int, success: bool, drop_reason: str | None) -> Trajectory:
+        """End the episode in ``slot``."""
+        episode = run.running.pop(slot)
+        weights = self._weights or Weights(step=-1, version=0)  # cancelled before there were any
+        return episode.finish(success, weights, run.retries[episode.spec], drop_reason)
+
+    def _give_up(self, run: _Run) -> Iterator[Trajectory]:
+        """End what runs after a cancel. An episode that its last answer finished is as good as any."""
+        while self._slots.under_way:
+            yield from self._handle(run, self._slots.wait(block=True))
+        for slot in list(run.running):
+            yield self._finish(run, slot, False, CANCELLED)

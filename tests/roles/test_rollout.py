@@ -10,15 +10,18 @@ from hypothesis import strategies as st
 
 from siirl.data.trajectory import EpisodeSpec, Trajectory
 from siirl.policies.base import ActionChunk, Sampling
-from siirl.roles.rollout import MAX_RETRIES, EpisodeQueue, Rollout
-from tests.roles.scripted import CHUNK, DIM, ScriptedPool, SeededPolicy, spec
+from siirl.roles.queue import EpisodeQueue
+from siirl.roles.rollout import MAX_RETRIES, Rollout
+from tests.policies.tiny import INSTRUCTIONS, tiny_policy
+from tests.roles.scripted import CHUNK, DIM, DriftingPool, ScriptedPool, SeededPolicy, TimedPool, spec
 
 
 def run(
     pool: ScriptedPool, specs: list[EpisodeSpec], policy: SeededPolicy | None = None, stages: int = 1
 ) -> list[Trajectory]:
     rollout = Rollout(policy or SeededPolicy(), pool, stages)
-    return list(rollout.run(specs, Sampling(True, 1.0), version=3))
+    rollout.release(step=0, version=3)
+    return list(rollout.run(EpisodeQueue(specs), Sampling(True, 1.0), after=0))
 
 
 @given(
@@ -115,7 +118,76 @@ def test_observations_that_are_not_finite_drop_the_episode_alone(monkeypatch: py
     assert done[2].summary.success
 
 
-def test_a_slot_prefers_the_task_that_it_holds() -> None:
-    queue = EpisodeQueue([spec(0, task=0), spec(1, task=1), spec(2, task=0)])
-    taken = [queue.take(("suite", 0)), queue.take(("suite", 0)), queue.take(("suite", 0)), queue.take(None)]
-    assert [s.trial_id if s else None for s in taken] == [0, 2, 1, None]
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 30), st.integers(0, 2)), min_size=1, max_size=12),
+    deaths=st.dictionaries(st.integers(0, 11), st.integers(1, MAX_RETRIES), max_size=4),
+    slots=st.integers(1, 5),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_episode_comes_once_whatever_dies(
+    lengths: list[tuple[int, int]], deaths: dict[int, int], slots: int, seed: int
+) -> None:
+    pool = ScriptedPool(slots, seed, deaths)
+    specs = [spec(i, length, task) for i, (length, task) in enumerate(lengths)]
+    done = run(pool, specs)
+    assert sorted(t.summary.spec.trial_id for t in done) == list(range(len(lengths)))
+    assert all(t.summary.retries == deaths.get(t.summary.spec.trial_id, 0) for t in done)
+    assert all(t.summary.steps == t.summary.spec.env_seed for t in done), "a step of a lost attempt was kept"
+    assert len(pool.started) == len(lengths) + sum(t.summary.retries for t in done)
+
+
+def test_trajectories_of_a_network_are_the_same_bits_on_any_number_of_slots() -> None:
+    specs = [replace(spec(i, 5 + 6 * (i % 4)), instruction=INSTRUCTIONS[i % 2]) for i in range(8)]
+
+    def bits(slots: int) -> dict[EpisodeSpec, list[bytes]]:
+        rollout = Rollout(tiny_policy(), DriftingPool(slots, seed=slots), deterministic=True)
+        rollout.release(0, 0)
+        done = rollout.run(EpisodeQueue(specs), Sampling(True, 1.0), after=0)
+        return {
+            t.summary.spec: [a.tobytes() for a in (t.images, t.states, t.tokens, t.log_probs, t.executed)] for t in done
+        }
+
+    alone = bits(1)
+    assert len(alone) == len(specs)
+    assert len({tuple(parts) for parts in alone.values()}) == len(specs), "episodes that do not differ show nothing"
+    for slots in (2, 3, 5):
+        assert bits(slots) == alone
+
+
+class SlowPolicy(SeededPolicy):
+    """Takes ``seconds`` per row of the pool's clock."""
+
+    def __init__(self, pool: TimedPool, seconds: float) -> None:
+        super().__init__()
+        self._pool, self._seconds = pool, seconds
+
+    def act(self, inputs: dict[str, torch.Tensor], sampling: Sampling) -> ActionChunk:
+        self._pool.now += self._seconds * len(sampling.seeds)
+        return super().act(inputs, sampling)
+
+
+def test_two_stages_act_and_simulate_at_the_same_time() -> None:
+    """Where one stage of 4 rows takes the policy as long as the simulators: 8 rows, then the simulators, is 3 units in turns,
+    and 2 where one half simulates while the policy acts on the other."""
+
+    def seconds(stages: int) -> float:
+        pool = TimedPool(8, seconds=1.0)
+        run(pool, [spec(i, length=20 * CHUNK, max_steps=20 * CHUNK) for i in range(8)], SlowPolicy(pool, 0.25), stages)
+        return pool.now
+
+    assert seconds(1) / seconds(2) == pytest.approx(1.5, rel=0.05)
+
+
+def test_the_time_that_slots_were_busy_while_episodes_waited_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = TimedPool(2, seconds=3.0)
+    monkeypatch.setattr("time.monotonic", lambda: pool.now)
+    rollout = Rollout(SlowPolicy(pool, 0.5), pool)
+    rollout.release(0, 0)
+    list(rollout.run(EpisodeQueue([spec(i, CHUNK) for i in range(6)]), Sampling(True, 1.0), after=0))
+    stats = rollout.stats()
+    assert stats["seconds_acting"] == 3.0
+    # three rounds of: reset 3 s, act on both rows 1 s, step 3 s; the last two episodes are taken at the end of the second
+    assert stats["busy_slot_seconds"] == 3 * 2 * (3 + 3)
+    assert stats["slot_seconds_while_waiting"] == 2 * 2 * (3 + 1 + 3)
+    assert stats["busy_slot_seconds_while_waiting"] == 2 * 2 * (3 + 3)

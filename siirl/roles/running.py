@@ -1,0 +1,88 @@
+"""An episode while it runs: what is recorded of it until it becomes a trajectory."""
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from siirl.data.trajectory import EpisodeSpec, EpisodeSummary, Trajectory
+from siirl.envs.base import EnvObs
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights act: those after training step ``step``, of ``version`` optimizer steps."""
+
+    step: int
+    version: int
+
+
+@dataclass
+class RunningEpisode:
+    """What is known so far of an episode in a slot.
+
+    Attributes:
+        spec: the episode.
+        weights: those that acted first in it; None until they did.
+    """
+
+    spec: EpisodeSpec
+    weights: Weights | None = None
+    images: list[np.ndarray] = field(default_factory=list)
+    states: list[np.ndarray] = field(default_factory=list)
+    tokens: list[np.ndarray] = field(default_factory=list)
+    log_probs: list[np.ndarray] = field(default_factory=list)
+    executed: list[int] = field(default_factory=list)
+    _since: float = field(default_factory=time.monotonic)
+    _seconds: float = 0.0
+
+    def observe(self, obs: EnvObs) -> None:
+        """Append a one-row observation."""
+        views = [obs.main_images] if obs.wrist_images is None else [obs.main_images, obs.wrist_images]
+        self.images.append(np.concatenate(views))
+        self.states.append(obs.states[0])
+        now = time.monotonic()
+        self._seconds, self._since = self._seconds + now - self._since, now
+
+    def skip_wait(self) -> None:
+        """The time since the first observation, in which there were no weights to act with, is none of the episode's."""
+        self._since = time.monotonic() if self.images else self._since
+
+    def act(self, tokens: np.ndarray, log_probs: np.ndarray, weights: Weights) -> None:
+        """Append what the policy drew, [K] each; the first chunk's ``weights`` are the episode's."""
+        self.weights = self.weights or weights
+        self.tokens.append(tokens)
+        self.log_probs.append(log_probs)
+
+    def action_seed(self) -> int:
+        """A seed for the next chunk that depends on the episode and the chunk's index alone."""
+        return int(
+            np.random.SeedSequence([self.spec.action_seed, len(self.tokens)]).generate_state(1, np.uint64)[0] >> 1
+        )
+
+    def finish(self, success: bool, weights: Weights, retries: int, drop_reason: str | None) -> Trajectory:
+        """The trajectory of the chunks that were executed; ``weights`` are those of an episode in which nothing acted.
+
+        An episode that was cancelled before its first observation leaves empty images and states.
+        """
+        steps, chunks, weights = sum(self.executed), len(self.executed), self.weights or weights
+        summary = EpisodeSummary(
+            spec=self.spec,
+            success=success,
+            steps=steps,
+            chunks=chunks,
+            truncated=not success and steps >= self.spec.max_steps,
+            policy_version=weights.version,
+            weights_step=weights.step,
+            drop_reason=drop_reason,
+            retries=retries,
+            seconds=self._seconds,
+        )
+        return Trajectory(
+            summary=summary,
+            images=np.stack(self.images) if self.images else np.zeros((0, 0, 0, 0, 3), np.uint8),
+            states=np.stack(self.states) if self.states else np.zeros((0, 0), np.float32),
+            tokens=np.stack(self.tokens[:chunks]) if chunks else np.zeros((0, 0), np.int16),
+            log_probs=np.stack(self.log_probs[:chunks]) if chunks else np.zeros((0, 0), np.float32),
+            executed=np.asarray(self.executed, np.int16),
+        )
