@@ -5,7 +5,6 @@ keeps one slot busy while all others have nothing left to do.
 """
 
 import heapq
-import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -44,7 +43,7 @@ class Waiting:
 
 
 class EpisodeQueue:
-    """An `EpisodeSource` in memory. Any thread may call it.
+    """An `EpisodeSource` in memory, for one thread at a time.
 
     A slot goes on with the task that it holds. When nothing of that waits, it goes where most help is missing: to the task with
     the most expected steps waiting per slot that holds it already (a task that no slot holds comes before all others). Within a
@@ -63,7 +62,6 @@ class EpisodeQueue:
         self._first: deque[EpisodeSpec] = deque()
         self._holds: dict[str, Task | None] = {}
         self._holders: Counter[Task | None] = Counter()
-        self._lock = threading.Lock()
         known = expected_steps or {}
         for order, spec in enumerate(specs):
             steps = known.get(spec.prompt_id, known.get(task_of(spec), spec.max_steps))
@@ -75,34 +73,30 @@ class EpisodeQueue:
 
     def __len__(self) -> int:
         """Episodes that wait."""
-        with self._lock:
-            return len(self._first) + sum(len(waiting.heap) for waiting in self._tasks.values())
+        return len(self._first) + sum(len(waiting.heap) for waiting in self._tasks.values())
 
     def take(self, slot: str, held: Task | None) -> EpisodeSpec | None:
         """See `EpisodeSource.take`."""
-        with self._lock:
-            self._note(slot, held)
-            if self._first:
-                spec = self._first.popleft()
-            elif self._tasks:
-                spec = self._pop(held if held in self._tasks else self._neediest())
-            else:
-                return None
-            self._note(slot, task_of(spec))
-            return spec
+        self._note(slot, held)
+        if self._first:
+            spec = self._first.popleft()
+        elif self._tasks:
+            spec = self._pop(held if held in self._tasks else self._neediest())
+        else:
+            return None
+        self._note(slot, task_of(spec))
+        return spec
 
     def put_back(self, spec: EpisodeSpec) -> None:
         """See `EpisodeSource.put_back`."""
-        with self._lock:
-            self._first.appendleft(spec)
+        self._first.appendleft(spec)
 
     def clear(self) -> int:
         """Forget what waits, because nobody needs it any more; returns the number of episodes that were never run."""
-        with self._lock:
-            count = len(self._first) + sum(len(waiting.heap) for waiting in self._tasks.values())
-            self._first.clear()
-            self._tasks.clear()
-            return count
+        count = len(self._first) + sum(len(waiting.heap) for waiting in self._tasks.values())
+        self._first.clear()
+        self._tasks.clear()
+        return count
 
     def _note(self, slot: str, task: Task | None) -> None:
         """Keep count of the slots that hold each task."""

@@ -1,6 +1,6 @@
 """Which episode a slot gets: of the task that it holds, else where most is left per slot; the longest first; each once."""
 
-import threading
+import pickle
 import time
 
 from hypothesis import given, settings
@@ -95,22 +95,10 @@ def test_every_episode_is_taken_once_and_no_slot_switches_without_need(
     assert queue.take("0", held.get(0)) is None
 
 
-def test_threads_share_a_queue() -> None:
-    specs = [spec(i, task=i % 7) for i in range(4000)]
-    queue, taken = EpisodeQueue(specs), list[list[EpisodeSpec]]([[] for _ in range(4)])
-
-    def pull(worker: int) -> None:
-        held = None
-        while (got := queue.take(str(worker), held)) is not None:
-            taken[worker].append(got)
-            held = task_of(got)
-
-    threads = [threading.Thread(target=pull, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(s.trial_id for part in taken for s in part) == list(range(4000))
+def test_a_queue_travels_to_another_process() -> None:
+    specs = [spec(i) for i in range(3)]
+    queue = pickle.loads(pickle.dumps(EpisodeQueue(specs)))
+    assert [queue.take("a", None) for _ in range(4)] == [*specs, None]
 
 
 def test_a_take_does_not_cost_more_when_more_wait() -> None:
