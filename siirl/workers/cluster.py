@@ -81,6 +81,6 @@ def reserve(plan: Plan) -> PlacementGroup:
         {name: of.get(name, 0.0) for name in needed} for of in (ray.cluster_resources(), ray.available_resources())
     )
     raise ValueError(
-        f"{len(used)} slots need {needed}, but of the Ray cluster's {there} only {free} are free, {RESERVE_SECONDS} s long; "
+        f"{len(used)} {'slot needs' if len(used) == 1 else 'slots need'} {needed}, but of the Ray cluster's {there} only {free} are free, {RESERVE_SECONDS} s long; "
         "end what runs there, or start Ray with more (ray start --num-cpus, --num-gpus)"
     )

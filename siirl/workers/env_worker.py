@@ -8,11 +8,11 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError
 
 from siirl.config.schema import Config
 from siirl.envs.base import ENVS, EnvObs, StepResult
-from siirl.roles.rollout import Died, Ready
+from siirl.roles.slots import Died, Ready
+from siirl.workers.base import WorkerLostError
 from siirl.workers.pool import Requests, SlotMap
 from siirl.workers.references import get
 
@@ -106,9 +106,9 @@ class RayEnvPool(SlotMap):
         call = self._calls.pop(ref)
         try:
             return list(self.split(call.env, call.slots, get(ref)))
-        except RayActorError as error:
+        except WorkerLostError as error:
             late = f"no answer within actor_rollout_ref.embodied.env.step_timeout={self._timeout:g} s"
-            return self._died(call, late if call.deadline == math.inf else str(error))
+            return self._died(call, late if call.deadline == math.inf else str(error.__cause__))
 
     def _died(self, call: Call, cause: str) -> list[Ready | Died]:
         """A dead env loses the episodes of all its slots, not only of those in the call."""

@@ -11,6 +11,7 @@ import ray
 
 from siirl.client.main_dag import main
 from siirl.dag.run import train
+from siirl.workers.base import WorkerLostError
 from siirl.workers.ray_workers import RayWorkers
 from tests.workers.runs import (
     ENV,
@@ -107,7 +108,7 @@ def test_groups_are_embedded_while_the_rollout_goes_on(policy: Path, tmp_path: P
         def remember(operation: str, *arguments: object) -> object:
             future = submit(operation, *arguments)
             if operation == "embed":
-                embedded.append(future.reference)
+                embedded.append(future.references[0])
             return future
 
         workers.submit = remember
@@ -133,9 +134,9 @@ def test_a_dead_node_worker_ends_the_run_and_the_next_one_goes_on(policy: Path, 
 
     def kill(_: object) -> None:
         if session.step == 2:
-            ray.kill(workers._worker)
+            ray.kill(workers.nodes[0])
 
-    with pytest.raises(ray.exceptions.RayActorError):
+    with pytest.raises(WorkerLostError, match="trainer.resume_mode=auto"):
         with opened(config, kill) as (session, executor, workers):
             train(config, session, executor)
     assert [row["step"] for row in log_of(tmp_path)] == [1]
@@ -153,7 +154,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run_which_stops_its_processe
 
     with opened(config, limit) as (session, executor, workers):
         assert isinstance(workers, RayWorkers)
-        process = ray.get(workers._worker.__ray_call__.remote(lambda worker: os.getpid()))
+        process = ray.get(workers.nodes[0].__ray_call__.remote(lambda worker: os.getpid()))
         processes = [process, *ray.get([env.pid.remote() for env in workers.envs])]
         train(config, session, executor)
     assert [row["checkpoint/failed"] for row in log_of(tmp_path)] == [0, 1, 0]

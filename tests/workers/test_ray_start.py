@@ -8,7 +8,7 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from siirl.client.main_dag import main
-from siirl.workers import ray_workers
+from siirl.workers import cluster
 from tests.workers.runs import TOY, command_line
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -42,12 +42,11 @@ def test_a_busy_cluster_is_told_not_waited_for(
     wait_until_free(4)
     others = placement_group([{"CPU": 4.0}])
     assert others.wait(60)
-    monkeypatch.setattr(ray_workers, "RESERVE_SECONDS", 0.5)
+    monkeypatch.setattr(cluster, "RESERVE_SECONDS", 0.5)
     try:
         assert main(command_line(tmp_path, policy, TOY)) == 2
     finally:
         remove_placement_group(others)
-    assert (
-        "a slot needs {'CPU': 1.0} on one machine, but of the Ray cluster's {'CPU': 4.0} only {'CPU': 0.0} are free"
-        in (capsys.readouterr().err)
+    assert "1 slot needs {'CPU': 1.0}, but of the Ray cluster's {'CPU': 4.0} only {'CPU': 0.0} are free" in (
+        capsys.readouterr().err
     )
