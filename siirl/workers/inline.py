@@ -12,7 +12,7 @@ from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Trajecto
 from siirl.envs.base import ENVS
 from siirl.policies.base import Sampling
 from siirl.roles.queue import EpisodeQueue, ExpectedSteps
-from siirl.roles.rollout import Ready
+from siirl.roles.slots import Ready
 from siirl.training.fsdp import ALONE
 from siirl.workers.node_worker import NodeWorker
 from siirl.workers.pool import SlotMap

@@ -18,7 +18,8 @@ from siirl.embeddings.base import ENCODERS, encoder_name
 from siirl.policies.base import POLICIES, Policy, Sampling
 from siirl.roles.embedder import Embedder
 from siirl.roles.queue import EpisodeSource
-from siirl.roles.rollout import EnvPool, Rollout
+from siirl.roles.rollout import Rollout
+from siirl.roles.slots import EnvPool
 from siirl.roles.trainer import Trainer
 from siirl.training.fsdp import Ranks
 from siirl.training.weight_sync import WeightSync

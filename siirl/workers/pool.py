@@ -7,7 +7,7 @@ import numpy as np
 
 from siirl.data.trajectory import EpisodeSpec
 from siirl.envs.base import EnvObs, StepResult
-from siirl.roles.rollout import Ready
+from siirl.roles.slots import Ready
 
 
 @dataclass
