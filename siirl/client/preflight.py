@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from siirl.algorithms.base import ADVANTAGES
-from siirl.config.checks import EMBODIED, ENV, check_max_steps, given, most_held_out, refuse
-from siirl.config.keys import get_value
+from siirl.config.checks import EMBODIED, ENV, check_max_steps, most_held_out
+from siirl.config.keys import get_value, given, refuse
 from siirl.config.schema import Config
+from siirl.dag.compile import placement_problems
 from siirl.dag.pipelines import build_graph
 from siirl.data.manifest import build_prompts, manifest_problems
 from siirl.embeddings.base import ENCODERS
@@ -40,6 +41,7 @@ def preflight(config: Config) -> list[str]:
     else:
         env = config.actor_rollout_ref.embodied.env
         factory = ENVS.get(env.env_type)
+        problems += _check_roles(config)
         try:
             tasks = factory.tasks(env)
             problems += [
@@ -125,6 +127,15 @@ def _check_graph(config: Config) -> Iterator[str]:
         yield str(error)
     else:
         yield from (f"{given(config, 'dag.custom_pipeline_fn')}: {problem}" for problem in graph.problems())
+
+
+def _check_roles(config: Config) -> list[str]:
+    """The roles of the workflow must each have a place, and the env's slots simulators."""
+    try:
+        graph = build_graph(config)
+    except ValueError:
+        return []  # reported by _check_graph
+    return [] if graph.problems() else placement_problems(graph, config)
 
 
 def _check_run_folder(config: Config) -> Iterator[str]:

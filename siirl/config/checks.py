@@ -1,7 +1,7 @@
 """Combinations of keys that cannot work, found before anything starts.
 
-Each check yields lines made by `refuse`. What needs the simulator, the policy folder or the registries is checked in
-`siirl.client.preflight`.
+Each check yields lines made by `refuse`; those of one idea that are many have a file beside this one. What needs the
+simulator, the policy folder or the registries is checked in `siirl.client.preflight`.
 """
 
 import math
@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from siirl.config.acting import check_compiler, check_sampling
-from siirl.config.keys import get_value
+from siirl.config.cluster import check_machines, check_offload, check_staleness
+from siirl.config.keys import get_value, given, refuse
 from siirl.config.lora import check_lora
-from siirl.config.problems import problem, show
+from siirl.config.placement import check_placement
+from siirl.config.problems import show
 from siirl.config.schema import Config
 
 ENV = "actor_rollout_ref.embodied.env"
@@ -26,16 +28,6 @@ def check_config(config: Config) -> list[str]:
     """Every impossible combination, one line each; empty when the config can run."""
     checks = CHECKS if config.trainer.val_only else TRAINING_CHECKS + CHECKS
     return [line for check in checks for line in check(config)]
-
-
-def refuse(config: Config, key: str, allowed: str, fix: str) -> str:
-    """The problem of the value that ``key`` has."""
-    return problem(key, get_value(config, key), allowed, fix)
-
-
-def given(config: Config, key: str) -> str:
-    """``key=value`` for use in a sentence."""
-    return f"{key}={show(get_value(config, key))}"
 
 
 def check_estimator(config: Config) -> Iterator[str]:
@@ -164,31 +156,6 @@ def most_held_out(config: Config) -> int:
     return config.actor_rollout_ref.embodied.env.num_trials_per_task - (not config.trainer.val_only)
 
 
-def check_placement(config: Config) -> Iterator[str]:
-    """Machines, accelerators and the backend."""
-    trainer, gpus = config.trainer, given(config, "trainer.n_gpus_per_node")
-    if trainer.n_gpus_per_node == 0:
-        offloads = [f"{ACTOR}.fsdp_config.{part}_offload" for part in ("param", "grad", "optimizer")]
-        for key in (*offloads, f"{EMBODIED}.embedding_model_offload"):
-            if get_value(config, key):
-                yield refuse(config, key, f"false with {gpus}: there is no accelerator to offload from", f"{key}=false")
-    elif trainer.nnodes * trainer.n_gpus_per_node == 1 and get_value(config, f"{ACTOR}.fsdp_config.param_offload"):
-        key = f"{ACTOR}.fsdp_config.param_offload"
-        allowed = "false on a single accelerator, where the rollout acts with the very same parameters"
-        yield refuse(config, key, allowed, f"{key}=false")
-    if trainer.n_gpus_per_node > 0 and trainer.deterministic:
-        key = "trainer.deterministic"
-        allowed = f"false with {gpus}: bit-reproducibility is only kept on the CPU"
-        yield refuse(config, key, allowed, f"{key}=false or trainer.n_gpus_per_node=0")
-    for key in ("trainer.nnodes", "trainer.n_gpus_per_node"):
-        if get_value(config, key) > 1 and not config.dry_run:
-            allowed = "at most 1: this version runs one slot; more are planned only"
-            yield refuse(config, key, allowed, f"{key}=1, or dry_run=true for the plan")
-        elif get_value(config, key) > 1 and trainer.backend == "inline":
-            allowed = "at most 1 with trainer.backend=inline, which is one process"
-            yield refuse(config, key, allowed, f"{key}=1 or trainer.backend=ray")
-
-
 def check_schedule(config: Config) -> Iterator[str]:
     """Intervals, trackers and resuming."""
     trainer = config.trainer
@@ -280,13 +247,23 @@ def check_outputs(config: Config) -> Iterator[str]:
             )
 
 
-TRAINING_CHECKS = (check_estimator, check_bounds, check_refill, check_batches, check_optimizer, check_video_encoder)
+TRAINING_CHECKS = (
+    check_estimator,
+    check_bounds,
+    check_refill,
+    check_batches,
+    check_optimizer,
+    check_video_encoder,
+    check_offload,
+    check_staleness,
+)
 """Of what a run that only validates does not read."""
 CHECKS = (
     check_sampling,
     check_compiler,
     check_episode,
     check_env,
+    check_machines,
     check_placement,
     check_schedule,
     check_policy_folder,

@@ -3,12 +3,14 @@
 import math
 import pickle
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from siirl.config.activations import FP32, Forward, activation_bytes, copy_bytes
 from siirl.config.lora import adapter_parameters
-from siirl.config.schema import Config, EmbodiedConfig, EnvConfig
+from siirl.config.placement import WORKER_ROLES, Placement, place, slots_per_machine, spread
+from siirl.config.schema import Config, EmbodiedConfig
 from siirl.config.shapes import Shapes, folder_shapes, published_shapes
 from siirl.rewards.base import REWARDS
 
@@ -21,7 +23,8 @@ LIBERO_GIB, LIBERO_SMALL_TEXTURES_GIB = 1.9, 1.05
 
 @dataclass(frozen=True)
 class Row:
-    """One consumer of memory: where it lives (each ``slot``, each ``machine``, or the ``cluster``), and how much."""
+    """One consumer of memory: where it lives (each ``slot`` or each slot of some roles, each ``machine``, or the
+    ``cluster``), and how much."""
 
     where: str
     name: str
@@ -29,10 +32,12 @@ class Row:
 
 
 def memory_estimate(config: Config) -> str:
-    """The estimate as text, one line per consumer."""
+    """The estimate as text, one line per consumer, grouped by where they live."""
     rows = estimate_rows(config)
     lines = ["memory (estimate, GiB)"]
-    lines += [f"  {f'{row.name}, per {row.where}':<58}{row.gib:>9.2f}" for row in rows]
+    for where in dict.fromkeys(row.where for row in rows):
+        lines.append(f"  per {where}")
+        lines += [f"    {row.name:<54}{row.gib:>9.2f}" for row in rows if row.where == where]
     if not folder_shapes(Path(config.actor_rollout_ref.model.path)):
         lines.append("  for the published 7B policy: actor_rollout_ref.model.path holds no safetensors")
     return "\n".join(lines)
@@ -42,47 +47,60 @@ def estimate_rows(config: Config) -> list[Row]:
     """Every consumer; the policy's are those of the published 7B when its folder holds no weights.
 
     Raises:
-        ValueError: a file of weights is damaged.
+        ValueError: a file of weights is damaged, or the placement cannot be read.
     """
-    embodied = config.actor_rollout_ref.embodied
-    rows = _policy_rows(config, folder_shapes(Path(config.actor_rollout_ref.model.path)) or published_shapes())
-    simulators = _simulators(embodied.env, max(1, config.trainer.n_gpus_per_node))
-    if config.trainer.val_only:
-        return rows + simulators
-    if REWARDS.get(config.algorithm.reward).needs_embedding and (count := _encoder_parameters(embodied)):
-        rows.append(Row("slot", "video encoder, float32", count * FP32 / GIB))
-    return [*rows, _trajectories(config), *simulators]
+    ref, training = config.actor_rollout_ref, not config.trainer.val_only
+    embeds = training and REWARDS.get(config.algorithm.reward).needs_embedding
+    placement = place(config, {"env", "rollout", *(["embedding"] if embeds else []), *(["actor"] if training else [])})
+    shapes = folder_shapes(Path(ref.model.path)) or published_shapes()
+    encoder = _encoder_parameters(ref.embodied) if embeds else 0
+    ranks, rows = len(placement.get("actor", ())), []
+    for where, roles in _kinds(placement).items():
+        held = _actor(config, shapes, ranks) if "actor" in roles else {}
+        if "rollout" in roles and ("actor" not in roles or ranks > 1):
+            name = "whole weights for acting, float32" if training else "policy weights, float32"
+            held[name] = FP32 * (_parameters(shapes) + adapter_parameters(shapes, ref.model))
+        if ref.model.dtype == "bf16" and {"rollout", "actor"} & roles:
+            held["bf16 copies of the weights in a forward"] = copy_bytes(shapes)
+        if "embedding" in roles and encoder:
+            held["video encoder, float32"] = encoder * FP32
+        rows += [Row(where, name, size / GIB) for name, size in held.items()]
+    if training:
+        rows.append(_trajectories(config))
+    return rows + _simulators(config, placement)
 
 
-def _policy_rows(config: Config, shapes: Shapes) -> list[Row]:
-    ref, trainer = config.actor_rollout_ref, config.trainer
-    ranks = 1 if trainer.val_only else trainer.nnodes * max(1, trainer.n_gpus_per_node)  # only training shards
-    size = sum(math.prod(shape) for shape in shapes.values()) / GIB
-    adapters = adapter_parameters(shapes, ref.model) / GIB
-    trained = adapters or size
-    batch = ref.actor.ppo_micro_batch_size_per_gpu
-    half = ref.model.dtype == "bf16"
+def _kinds(placement: Placement) -> dict[str, set[str]]:
+    """The kinds of slots with a node worker, by what they are called, and the roles of each."""
+    slots = sorted({slot for role in WORKER_ROLES for slot in placement.get(role, ())})
+    kinds = dict.fromkeys(tuple(role for role in WORKER_ROLES if slot in placement.get(role, ())) for slot in slots)
+    return {"slot" if len(kinds) == 1 else f"slot of {'+'.join(roles)}": set(roles) for roles in kinds}
+
+
+def _parameters(shapes: Shapes) -> int:
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def _actor(config: Config, shapes: Shapes, ranks: int) -> dict[str, float]:
+    """Bytes of one rank of the update."""
+    ref = config.actor_rollout_ref
+    size, adapters = _parameters(shapes), adapter_parameters(shapes, ref.model)
+    trained, chunks = adapters or size, ref.actor.ppo_micro_batch_size_per_gpu
     forward = Forward(
-        chunks=batch,
+        chunks=chunks,
         views=ref.embodied.num_images_in_input,
         prompt=PROMPT_TOKENS,
         actions=ref.embodied.action_chunks_len * ref.embodied.action_token_len,
-        half=half,
+        half=ref.model.dtype == "bf16",
         checkpointing=ref.model.enable_gradient_checkpointing,
     )
     shard = f"1/{ranks} of " if ranks > 1 else ""
-    rows = [Row("slot", f"{shard}policy weights, float32", FP32 * (size + adapters) / ranks)]
-    if not trainer.val_only:
-        rows += [
-            Row("slot", f"{shard}gradients, float32", FP32 * trained / ranks),
-            Row("slot", f"{shard}AdamW's two moments, float32", 2 * FP32 * trained / ranks),
-            Row("slot", f"activations of {batch} chunks", activation_bytes(shapes, forward) / GIB),
-        ]
-    if ranks > 1:
-        rows.append(Row("slot", "whole weights for acting, float32", FP32 * size))
-    if half:
-        rows.append(Row("slot", "bf16 copies of the weights in a forward", copy_bytes(shapes) / GIB))
-    return rows
+    return {
+        f"{shard}policy weights, float32": FP32 * (size + adapters) / ranks,
+        f"{shard}gradients, float32": FP32 * trained / ranks,
+        f"{shard}AdamW's two moments, float32": 2 * FP32 * trained / ranks,
+        f"activations of {chunks} chunks": activation_bytes(shapes, forward),
+    }
 
 
 def _trajectories(config: Config) -> Row:
@@ -100,12 +118,17 @@ def _trajectories(config: Config) -> Row:
     return Row("cluster", name, groups * rollout.n * frames * image / GIB)
 
 
-def _simulators(env: EnvConfig, slots: int) -> list[Row]:
+def _simulators(config: Config, placement: Placement) -> list[Row]:
+    """Of the machine with the most simulators."""
+    env = config.actor_rollout_ref.embodied.env
     if env.env_type != "libero":
         return []
-    small = env.max_texture_size is not None and env.max_texture_size <= 512
-    each = LIBERO_SMALL_TEXTURES_GIB if small else LIBERO_GIB
-    return [Row("machine", f"{slots * env.num_envs} simulators", slots * env.num_envs * each)]
+    slots = spread(len(placement["rollout"]) * env.num_envs, placement["env"])
+    machines = Counter(slot // slots_per_machine(config) for slot in slots)
+    most = max(machines.values())
+    alike = all(machines[machine] == most for machine in range(config.trainer.nnodes))
+    each = LIBERO_SMALL_TEXTURES_GIB if env.max_texture_size is not None and env.max_texture_size <= 512 else LIBERO_GIB
+    return [Row("machine" if alike else "machine with the most simulators", f"{most} simulators", most * each)]
 
 
 def _encoder_parameters(embodied: EmbodiedConfig) -> int:

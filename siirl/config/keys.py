@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any, get_args, get_origin
 
+from siirl.config.aliases import ALIASES
 from siirl.config.problems import ConfigError, problem, show
 from siirl.config.schema import Config
 from siirl.registry import did_you_mean
 
 NOUNS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+MAPPING = "a mapping of names to texts, whole numbers or lists of them"
 PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
@@ -53,9 +55,14 @@ class Key:
         return get_origin(self.base) is list
 
     @property
+    def is_mapping(self) -> bool:
+        """Whether it holds a mapping of names to texts, whose entries can also be set one by one, as ``<key>.<name>``."""
+        return get_origin(self.base) is dict
+
+    @property
     def item(self) -> Any:
-        """The type of a list's items; of anything else, `base`."""
-        return get_args(self.base)[0] if self.is_list else self.base
+        """The type of a list's items or of a mapping's values; of anything else, `base`."""
+        return get_args(self.base)[-1] if self.is_list or self.is_mapping else self.base
 
     @property
     def limits(self) -> str:
@@ -72,7 +79,7 @@ class Key:
             words = f"a list, each {self.limits}" if self.is_list else self.limits
         else:
             noun = f"a list of {PLURALS[self.item]}" if self.is_list else NOUNS[self.item]
-            words = f"{noun} {self.limits}".strip()
+            words = MAPPING if self.is_mapping else f"{noun} {self.limits}".strip()
         return words + (", or null" if self.optional else "")
 
 
@@ -111,6 +118,16 @@ def set_value(config: Config, name: str, value: Any) -> None:
     setattr(get_value(config, parent) if parent else config, leaf, value)
 
 
+def refuse(config: Config, key: str, allowed: str, fix: str) -> str:
+    """The problem of the value that ``key`` has."""
+    return problem(key, get_value(config, key), allowed, fix)
+
+
+def given(config: Config, key: str) -> str:
+    """``key=value`` for use in a sentence."""
+    return f"{key}={show(get_value(config, key))}"
+
+
 def suggest(name: str) -> str:
     """A did-you-mean for an unknown dotted name, or an empty string.
 
@@ -128,7 +145,10 @@ def suggest(name: str) -> str:
         alike = max(ratio(leaf, candidate_leaf), 0.95 if part else 0.0)
         return 2 * alike + ratio(parent, candidate_parent), alike
 
-    best = max(KEYS, key=likeness)
+    for key in KEYS.values():
+        if key.is_mapping and ratio(parent, key.name) >= 0.7:
+            return f"did you mean {key.name}.{leaf}?"
+    best = max([*KEYS, *ALIASES], key=likeness)
     return f"did you mean {best}?" if likeness(best)[1] >= 0.7 else ""
 
 
@@ -138,30 +158,41 @@ def unknown_key(name: str, value: Any) -> str:
     return problem(name, value, f"no such key; allowed are {where}", suggest(name) or "remove it")
 
 
-def convert(key: Key, given: Any) -> Any:
-    """``given`` (from YAML or the command line) as the type of ``key``.
+def convert(key: Key, value: Any) -> Any:
+    """``value`` (from YAML or the command line) as the type of ``key``.
 
     Whole numbers serve as numbers and as text, text such as ``"1e-5"`` serves as a number, and a lone text as a list of one.
+    In a mapping, a list stands for its items with commas between them.
 
     Raises:
         ConfigError: wrong type, or outside the key's limits.
     """
-    if given is None and key.optional:
+    if value is None and key.optional:
         return None
     try:
+        if key.is_mapping:
+            return _mapping(key, value)
         if not key.is_list:
-            return _scalar(key, given)
-        if isinstance(given, str) and key.item is str:
-            given = [given]
-        if isinstance(given, list):
-            return [_scalar(key, item) for item in given]
+            return _scalar(key, value)
+        if isinstance(value, str) and key.item is str:
+            value = [value]
+        if isinstance(value, list):
+            return [_scalar(key, item) for item in value]
     except TypeError:
         pass  # reported below, as is anything but a list where a list belongs
-    raise ConfigError([problem(key.name, given, key.allowed, _fix(key, given))])
+    raise ConfigError([problem(key.name, value, key.allowed, _fix(key, value))])
+
+
+def _mapping(key: Key, value: Any) -> dict[str, str]:
+    """Names and texts; TypeError when ``value`` holds anything else."""
+    if not isinstance(value, dict):
+        raise TypeError
+    lists = {str(name): entry if isinstance(entry, list) else [entry] for name, entry in value.items()}
+    return {name: ",".join(_scalar(key, item) for item in items) for name, items in lists.items()}
 
 
 def _scalar(key: Key, given: Any) -> Any:
-    """One value (or item of a list) as ``key.item``; TypeError when it is not one or lies outside the limits."""
+    """One value (or item of a list or mapping) as ``key.item``; TypeError when it is not one or lies outside the limits."""
     value = given
     is_int = isinstance(given, int) and not isinstance(given, bool)
     if key.item is float and (is_int or isinstance(given, str)):

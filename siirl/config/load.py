@@ -19,9 +19,11 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from siirl.config.aliases import ALIASES, our_key
 from siirl.config.checks import check_config
 from siirl.config.keys import KEYS, SECTIONS, convert, set_value, unknown_key
-from siirl.config.problems import ConfigError, mentions, problem
+from siirl.config.placement import with_entry
+from siirl.config.problems import ConfigError, mentions, problem, show
 from siirl.config.schema import Config
 from siirl.registry import did_you_mean
 
@@ -45,6 +47,7 @@ The keys that matter most (every key: docs/config.md, or python -m siirl.config.
   algorithm.reward                              srpo or sparse
   trainer.total_training_steps                  when to stop
   trainer.nnodes, trainer.n_gpus_per_node       the cluster; 0 accelerators: the CPU
+  cluster.component_placement                   which role lives on which slots, e.g. {env: 0-3, rollout: 4-7, actor: 8-15}
   trainer.default_local_dir                     run folder: checkpoints, metrics, config
   dry_run=true                                  print the plan and a memory estimate, start nothing
 """
@@ -151,7 +154,7 @@ def _parse(overrides: Sequence[str], reading: Reading) -> list[tuple[str, Overri
             reading.problems.append(line)
             continue
         if override.is_sweep_override():
-            takes_list = name in KEYS and KEYS[name].is_list
+            takes_list = _takes_list(name)
             fix = f"write a list in brackets: {name}=[{value}]" if takes_list else f"give {name} one value"
             reading.problems.append(problem(name, value, "the value of a single run; sweeps are not supported", fix))
         elif override.is_delete():
@@ -200,16 +203,47 @@ def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield dotted, value
 
 
+def _entry_of(name: str) -> str | None:
+    """The key whose mapping ``name`` is an entry of, e.g. ``cluster.component_placement`` for that with ``.env``."""
+    parent = name.rpartition(".")[0]
+    return parent if parent in KEYS and KEYS[parent].is_mapping else None
+
+
+def _takes_list(name: str) -> bool:
+    key = our_key(name)
+    return (key in KEYS and KEYS[key].is_list) or _entry_of(name) is not None
+
+
 def _collect(given: Any, values: dict[str, Any], reading: Reading) -> None:
-    """Put known keys into ``values`` and report the others."""
+    """Put known keys of one source (the files, or the command line) into ``values`` and report the others."""
+    spelled: dict[str, tuple[str, Any]] = {}
     for name, value in given:
-        if name in KEYS:
-            values[name] = value
+        key = our_key(name)
+        if key in KEYS:
+            before, other = spelled.setdefault(key, (name, value))
+            if before != name and other != value:
+                allowed = f"{show(other)}, since {before}={show(other)} is the same setting under another name"
+                reading.problems.append(problem(name, value, allowed, f"keep one of the two, {name} or {before}"))
+                reading.bad_keys.add(key)
+            spelled[key] = name, value
+            values[key] = value
+        elif mapping := _entry_of(name):
+            _set_entry(mapping, name, value, values, reading)
         elif name in SECTIONS:
             members = ", ".join(f.name for f in dataclasses.fields(SECTIONS[name]))
             reading.problems.append(problem(name, value, f"a section with the keys {members}", f"set {name}.<key>"))
         else:
             reading.problems.append(unknown_key(name, value))
+
+
+def _set_entry(mapping: str, name: str, value: Any, values: dict[str, Any], reading: Reading) -> None:
+    """Change one entry of a mapping that was given before, or begin one."""
+    entries = {} if values[mapping] is None else values[mapping]
+    if isinstance(entries, dict):
+        values[mapping] = with_entry(entries, name.rpartition(".")[2], value)
+    else:
+        allowed = f"an entry of a mapping, and {mapping}={show(entries)} is none"
+        reading.problems.append(problem(name, value, allowed, f"set {mapping} as a whole"))
 
 
 def _fill(reading: Reading, values: dict[str, Any]) -> None:
@@ -218,6 +252,8 @@ def _fill(reading: Reading, values: dict[str, Any]) -> None:
     tree = OmegaConf.create({})
     for name, value in values.items():
         OmegaConf.update(tree, name, value)
+    for alias, name in ALIASES.items():  # a value may refer to a setting by either name
+        OmegaConf.update(tree, alias, f"${{{name}}}")
     for name, key in KEYS.items():
         try:
             value = OmegaConf.select(tree, name, throw_on_missing=True)

@@ -19,14 +19,24 @@ class ConfigError(ValueError):
 
 
 def show(value: Any) -> str:
-    """A value as it is written on the command line, e.g. ``null``, ``true``, ``[0,2]``."""
+    """A value as it is written on the command line, e.g. ``null``, ``true``, ``[0,2]``, ``{env: 0-3}``."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(show, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_show_name(name)}: {_show_entry(item)}" for name, item in value.items()) + "}"
     return str(value)
+
+
+def _show_name(name: Any) -> str:
+    return show(name).replace(",", "\\,")
+
+
+def _show_entry(item: Any) -> str:
+    return f"'{item}'" if isinstance(item, str) and "," in item else show(item)
 
 
 def problem(key: str, value: Any, allowed: str, fix: str) -> str:

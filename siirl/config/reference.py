@@ -1,5 +1,6 @@
 """Generates the reference of every config key: ``python -m siirl.config.reference > docs/config.md``."""
 
+from siirl.config.aliases import ALIASES
 from siirl.config.keys import SECTIONS, Key, get_value, keys_of
 from siirl.config.load import read_config, shipped_folder
 from siirl.config.problems import show
@@ -13,6 +14,15 @@ Any key can be set on the command line in Hydra's override grammar, `key=value`,
 (`--config-dir <folder> --config-name <file>`). Unknown keys, wrong types, values outside the limits and impossible
 combinations are refused, all at once, before anything starts. In YAML and in values, `${asset:name}` is a shipped
 asset, `${oc.env:NAME}` an environment variable and `${data.train_files}` another key's value."""
+OTHER_NAMES = """
+## Other names
+
+Accepted wherever the key is, for configs that were written for other trainers. Given under both names, a setting must be
+the same.
+
+| also | the key |
+|---|---|
+"""
 SHIPPED = """
 ## What the shipped files set
 
@@ -47,6 +57,7 @@ def reference() -> str:
         if keys := keys_of(kind, section):
             title = f"\n## {section}\n" if section else "\n## (top level)\n"
             parts += [title, "| key | allowed | default | meaning |\n|---|---|---|---|", *map(describe, keys)]
+    parts.append(OTHER_NAMES + "\n".join(f"| `{alias}` | `{name}` |" for alias, name in ALIASES.items()))
     files = sorted(file.stem for file in shipped_folder("configs").glob("*.yaml"))
     return "\n".join([*parts, SHIPPED, *map(describe_file, files)]) + "\n"
 

@@ -109,7 +109,7 @@ class OptimConfig:
 class FSDPConfig:
     """What rests in host memory instead of the accelerator's."""
 
-    param_offload: bool = key(False, "Parameters rest in host memory outside the update. Needs several accelerators: on one the rollout acts with the very same parameters, so in this version only a dry_run takes it.")
+    param_offload: bool = key(False, "The actor's shards of the parameters rest in host memory outside the update. Needs several actor slots: the rollout acts with the very same parameters as a single one.")
     grad_offload: bool = key(False, "Gradients accumulate in host memory between micro-batches (accelerators only).")
     optimizer_offload: bool = key(False, "Optimizer state rests in host memory between updates (accelerators only).")
 
@@ -235,6 +235,11 @@ class DagConfig:
 class ClusterConfig:
     """Slots, beside trainer.nnodes and trainer.n_gpus_per_node."""
 
+    component_placement: dict[str, str] | None = key(
+        None,
+        "Which role lives on which slots: env, rollout, embedding and actor, several of them with commas between, each with all, 0, 0-3, 0-3,8-11 or a list of these. "
+        "embedding lives with rollout unless placed itself; null: every role on every slot. One role alone: cluster.component_placement.actor=8-15 (docs/placement.md).",
+    )
     num_cpu_slots_per_node: int = key(1, "Slots of a machine without accelerators, each an equal share of its CPU.", minimum=1)
 
 
@@ -255,8 +260,8 @@ class TrainerConfig:
     max_staleness: int = key(
         0, "Training steps by which the weights that act may lag behind those that are updated: with 1, the next rollout runs while the update does; 0: strictly on-policy, only simulators are reset meanwhile.", minimum=0
     )
-    nnodes: int = key(1, "Machines. This version runs one slot; more are planned only (dry_run).", minimum=1)
-    n_gpus_per_node: int = key(0, "Accelerators per machine; 0: the CPU is the one slot. This version runs one slot; more are planned only (dry_run).", minimum=0)
+    nnodes: int = key(1, "Machines; slots are numbered machine by machine.", minimum=1)
+    n_gpus_per_node: int = key(0, "Accelerators per machine, each a slot; 0: cluster.num_cpu_slots_per_node CPU slots.", minimum=0)
     default_local_dir: str = key("ckpts/siirl", "Run folder: checkpoints, metrics.jsonl, config.yaml.")
     tensorboard_dir: str | None = key(None, "TensorBoard log folder; null: $TENSORBOARD_DIR, else tensorboard/ in the run folder.")
     resume_mode: str = key("auto", "auto: newest checkpoint that verifies; disable: start anew; resume_path: trainer.resume_from_path.", choices=("auto", "disable", "resume_path"))

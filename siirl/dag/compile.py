@@ -1,21 +1,35 @@
 """From a graph and a config to a plan: which node runs in which order, and which role lives on which slot."""
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from siirl.config.keys import given, refuse
+from siirl.config.placement import (
+    PLACEMENT,
+    WORKER_ROLES,
+    Placement,
+    check_roles,
+    place,
+    read_placement,
+    show_slots,
+    slot_count,
+    slots_per_machine,
+    spread,
+)
 from siirl.config.schema import Config
 from siirl.dag.graph import Graph, Node
-
-ROLES_OF_A_NODE_WORKER = ("rollout", "embedding", "actor")
+from siirl.envs.base import ENVS
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One accelerator, or, without accelerators, the CPU of a machine.
+    """One accelerator, or, without accelerators, a share of a machine's CPU.
 
     Attributes:
         index: number of the slot across the cluster.
         machine: number of the machine it belongs to.
-        device: torch device of the roles on it.
+        device: torch device of the roles on it, numbered on its machine.
     """
 
     index: int
@@ -30,14 +44,17 @@ class Plan:
     Attributes:
         nodes: the graph's nodes in execution order.
         slots: every slot of the declared cluster.
-        placement: role → slot numbers.
+        placement: role → slot numbers, ascending; only roles that are used.
         num_envs: simulator slots per rollout worker.
+        env_slots: for each rollout worker, in the order of ``placement["rollout"]``, and each of its simulator
+            processes, the slot where that lives.
     """
 
     nodes: tuple[Node, ...]
     slots: tuple[Slot, ...]
-    placement: dict[str, tuple[int, ...]]
+    placement: Placement
     num_envs: int
+    env_slots: tuple[tuple[int, ...], ...]
 
     @property
     def group_nodes(self) -> tuple[Node, ...]:
@@ -50,41 +67,96 @@ class Plan:
         return tuple(n for n in self.nodes if n.per == "batch")
 
     def describe(self) -> str:
-        """The plan as text: nodes, roles, slots and edges."""
+        """The plan as text: nodes, edges, what lives on each slot, and the slots of each role."""
         lines = ["nodes (in order)"]
         lines += [
             f"  {n.name:<12} role={n.role:<10} per={n.per:<8} op={getattr(n.op, '__name__', n.op)}" for n in self.nodes
         ]
         lines.append("edges")
         lines += [f"  {source} -> {n.name}" for n in self.nodes for source in n.inputs]
-        lines.append("slots")
-        lines += [f"  slot {s.index}: machine {s.machine}, {s.device}, {self.num_envs} simulators" for s in self.slots]
+        used = {slot for where in self.placement.values() for slot in where}
+        lines.append(f"slots ({len(used)} of {len(self.slots)} used)")
+        lines += [self._describe_slot(slot) for slot in self.slots if slot.index in used]
+        if idle := [slot.index for slot in self.slots if slot.index not in used]:
+            lines.append(f"  unused: {show_slots(idle)}")
         lines.append("roles")
-        lines += [f"  {role:<12} slots {', '.join(map(str, where))}" for role, where in self.placement.items()]
+        lines += [f"  {role:<12} slots {show_slots(where)}" for role, where in self.placement.items()]
         return "\n".join(lines)
+
+    def _describe_slot(self, slot: Slot) -> str:
+        parts = []
+        processes = Counter(place for row in self.env_slots for place in row)[slot.index]
+        if processes:
+            simulators = processes * self.num_envs // len(self.env_slots[0])
+            parts.append(f"{simulators} simulator{'s' * (simulators > 1)}")
+        if roles := [role for role in WORKER_ROLES if slot.index in self.placement.get(role, ())]:
+            parts.append(", ".join(roles))
+        parts += self._weights(slot.index)
+        return f"  slot {slot.index}: machine {slot.machine}, {slot.device}: {'; '.join(parts)}"
+
+    def _weights(self, slot: int) -> Iterator[str]:
+        """What the slot holds of the policy."""
+        ranks, acts = self.placement.get("actor", ()), slot in self.placement["rollout"]
+        if slot not in ranks:
+            yield from ["the whole weights"] if acts else []
+        elif len(ranks) == 1:
+            yield "the whole weights" + (", shared by rollout and actor" if acts else "")
+        else:
+            yield f"1/{len(ranks)} of the weights" + (", and whole ones to act with" if acts else "")
 
 
 def compile_plan(graph: Graph, config: Config) -> Plan:
     """Check the graph and place its roles on the cluster that the config declares.
 
-    Every role lives on every slot (collocated): roles of one slot share one process and one copy of the weights. With
-    ``trainer.val_only`` the rollout is all that is planned.
+    Roles of one slot share one process. With ``trainer.val_only`` the rollout is all that is planned.
 
     Raises:
-        ValueError: everything that is wrong with the graph, by name.
+        ValueError: everything that is wrong with the graph or its placement, by name.
     """
-    problems = graph.problems()
+    problems = graph.problems() or placement_problems(graph, config)
     if problems:
         raise ValueError("the workflow cannot run:\n  " + "\n  ".join(problems))
-    trainer = config.trainer
-    devices = [f"cuda:{i}" for i in range(trainer.n_gpus_per_node)] or ["cpu"]
-    slots = [
-        Slot(machine * len(devices) + i, machine, device)
-        for machine in range(trainer.nnodes)
-        for i, device in enumerate(devices)
-    ]
-    nodes = tuple(node for node in graph.ordered() if node.role == "rollout" or not trainer.val_only)
-    used = {node.role for node in nodes}
-    every = tuple(s.index for s in slots)
-    placement = {"env": every} | {role: every for role in ROLES_OF_A_NODE_WORKER if role in used}
-    return Plan(nodes, tuple(slots), placement, config.actor_rollout_ref.embodied.env.num_envs)
+    on_machine = slots_per_machine(config)
+    gpus = config.trainer.n_gpus_per_node > 0
+    slots = tuple(
+        Slot(i, i // on_machine, f"cuda:{i % on_machine}" if gpus else "cpu") for i in range(slot_count(config))
+    )
+    placement = place(config, _used_roles(graph, config))
+    processes = _processes(config)
+    row = spread(len(placement["rollout"]) * processes, placement["env"])
+    env_slots = tuple(tuple(row[i : i + processes]) for i in range(0, len(row), processes))
+    num_envs = config.actor_rollout_ref.embodied.env.num_envs
+    return Plan(_used_nodes(graph, config), slots, placement, num_envs, env_slots)
+
+
+def placement_problems(graph: Graph, config: Config) -> list[str]:
+    """What is wrong with where a sound graph's roles shall live, one line each; entries that cannot be read are
+    reported by `siirl.config.placement.check_placement`.
+
+    Raises:
+        ValueError: the env type is unknown.
+    """
+    problems = list(check_roles(config, _used_roles(graph, config)))
+    placed, _ = read_placement(config)
+    envs, rollouts, processes = len(placed.get("env", ())), len(placed.get("rollout", ())), _processes(config)
+    if rollouts and envs > rollouts * processes:
+        key = "actor_rollout_ref.embodied.env.num_envs"
+        there = f"rollout slots ({rollouts}) times {given(config, key)} make so many simulator processes"
+        allowed = f"at most {rollouts * processes} env slots: {there}, and some of {envs} would have none"
+        problems.append(refuse(config, PLACEMENT, allowed, f"fewer env slots, or a larger {key}"))
+    return problems
+
+
+def _used_nodes(graph: Graph, config: Config) -> tuple[Node, ...]:
+    return tuple(node for node in graph.ordered() if node.role == "rollout" or not config.trainer.val_only)
+
+
+def _used_roles(graph: Graph, config: Config) -> set[str]:
+    """Of the nodes that run, and the rollout's simulators."""
+    return {"env"} | {node.role for node in _used_nodes(graph, config)} - {"driver"}
+
+
+def _processes(config: Config) -> int:
+    """Simulator processes of a rollout worker."""
+    env = config.actor_rollout_ref.embodied.env
+    return env.num_envs // min(env.num_envs, ENVS.get(env.env_type).max_slots_per_process)

@@ -138,8 +138,8 @@ def test_a_dry_run_plans_for_the_declared_cluster(
     plan = capsys.readouterr().out
     for expected in (
         *("rollout -> filter", "filter -> embedding", "embedding -> reward", "reward -> advantage"),
-        *("advantage -> update", "slot 15: machine 1, cuda:7", "embedding    slots 0, 1,", "role=actor"),
-        *("env          slots 0, 1,", "GiB"),
+        *("advantage -> update", "slot 15: machine 1, cuda:7", "embedding    slots 0-15", "role=actor"),
+        *("env          slots 0-15", "GiB"),
     ):
         assert expected in plan
     assert list(tmp_path.iterdir()) == []

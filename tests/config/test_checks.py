@@ -13,7 +13,6 @@ from tests.config.folders import policy_folder
 REF = "actor_rollout_ref"
 ENV = f"{REF}.embodied.env"
 SAMPLING = "algorithm.embodied_sampling"
-FSDP = f"{REF}.actor.fsdp_config"
 RESUME = "trainer.resume_from_path"
 GREEDY = {f"{REF}.rollout.n": 1, f"{REF}.rollout.do_sample": False, f"{SAMPLING}.filter_accuracy": False}
 
@@ -79,19 +78,6 @@ IMPOSSIBLE = [
     ({f"{ENV}.task_ids": []}, f"{ENV}.task_ids=[]", "null"),
     ({f"{ENV}.task_ids": [1, 1]}, f"{ENV}.task_ids=[1,1]", "once"),
     ({f"{REF}.rollout.pipeline_stage_num": 3}, f"{REF}.rollout.pipeline_stage_num=3", f"{ENV}.num_envs=2"),
-    ({f"{FSDP}.param_offload": True}, f"{FSDP}.param_offload=true", "trainer.n_gpus_per_node=0"),
-    ({f"{FSDP}.grad_offload": True}, f"{FSDP}.grad_offload=true", "no accelerator"),
-    ({f"{FSDP}.optimizer_offload": True}, f"{FSDP}.optimizer_offload=true", "no accelerator"),
-    (
-        {f"{REF}.embodied.embedding_model_offload": True, f"{REF}.embodied.video_encoder": "vjepa2", "dry_run": True},
-        f"{REF}.embodied.embedding_model_offload=true",
-        "no accelerator",
-    ),
-    ({f"{FSDP}.param_offload": True, "trainer.n_gpus_per_node": 1}, f"{FSDP}.param_offload=true", "same parameters"),
-    ({"trainer.deterministic": True, "trainer.n_gpus_per_node": 1}, "trainer.deterministic=true", "n_gpus_per_node=0"),
-    ({"trainer.nnodes": 2}, "trainer.nnodes=2", "this version runs one slot"),
-    ({"trainer.n_gpus_per_node": 2}, "trainer.n_gpus_per_node=2", "dry_run=true"),
-    ({"trainer.backend": "inline", "trainer.nnodes": 2, "dry_run": True}, "trainer.nnodes=2", "trainer.backend=ray"),
     (
         {f"{REF}.embodied.embedding_model_offload": True, "trainer.n_gpus_per_node": 1},
         f"{REF}.embodied.embedding_model_offload=true",
@@ -184,10 +170,6 @@ POSSIBLE = [
         "trainer.val_only": True,
     },
     {"data.train_batch_size": 1, f"{REF}.rollout.do_sample": False, "trainer.val_only": True},
-    {f"{FSDP}.param_offload": True, "trainer.nnodes": 2, "trainer.n_gpus_per_node": 2, "dry_run": True},
-    {f"{FSDP}.optimizer_offload": True, "trainer.n_gpus_per_node": 1},
-    {"trainer.backend": "inline", "trainer.n_gpus_per_node": 1},
-    {"trainer.deterministic": True},
     {"trainer.logger": []},
     {"trainer.save_freq": -1, "trainer.test_freq": -1},
     {f"{REF}.model.lora_rank": 32, f"{REF}.model.lora_alpha": 64},

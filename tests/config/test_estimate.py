@@ -64,6 +64,40 @@ def test_several_ranks_share_the_weights(config: Config) -> None:
     assert sizes["whole weights for acting, float32"] == 4 * 69
 
 
+def test_every_kind_of_slot_has_rows_of_its_own(config: Config, tmp_path: Path) -> None:
+    torch.save({"encoder": {"w": torch.zeros(10, 10)}}, tmp_path / "video.pt")
+    config.actor_rollout_ref.embodied.video_embedding_model_path = str(tmp_path / "video.pt")
+    config.trainer.nnodes, config.trainer.n_gpus_per_node = 2, 4
+    config.cluster.component_placement = {"env": "0-3", "rollout": "3-5", "actor": "5-7"}
+    sizes = {(row.where, row.name): row.gib * GIB for row in estimate_rows(config)}
+    acts, both, trains = "slot of rollout+embedding", "slot of rollout+embedding+actor", "slot of actor"
+    whole, shard = "whole weights for acting, float32", "1/3 of policy weights, float32"
+    assert sizes[acts, whole] == sizes[both, whole] == pytest.approx(4 * 69)
+    assert sizes[trains, shard] == sizes[both, shard] == pytest.approx(4 * 69 / 3)
+    assert sizes[acts, "video encoder, float32"] == sizes[both, "video encoder, float32"] == 400
+    assert {name for where, name in sizes if where == acts} == {
+        whole,
+        "video encoder, float32",
+        "bf16 copies of the weights in a forward",
+    }
+    assert (trains, whole) not in sizes
+    assert (trains, "video encoder, float32") not in sizes
+    assert sizes["machine with the most simulators", "6 simulators"] == pytest.approx(6 * 1.9 * GIB)
+    text = memory_estimate(config)
+    assert f"  per {acts}\n    {whole} " in text
+
+
+def test_a_single_rank_shares_its_weights_with_the_rollout_of_its_slot_alone(config: Config) -> None:
+    config.cluster.num_cpu_slots_per_node = 2
+    config.cluster.component_placement = {"env,rollout": "0-1", "actor": "0"}
+    config.algorithm.reward = "sparse"
+    sizes = {(row.where, row.name): row.gib * GIB for row in estimate_rows(config)}
+    whole = "whole weights for acting, float32"
+    assert sizes["slot of rollout", whole] == sizes["slot of rollout+actor", "policy weights, float32"] == 4 * 69
+    assert ("slot of rollout+actor", whole) not in sizes
+    assert sizes["machine", "4 simulators"] == pytest.approx(4 * 1.9 * GIB)
+
+
 def test_trajectories_and_simulators(config: Config) -> None:
     env = config.actor_rollout_ref.embodied.env
     env.max_steps, env.image_size, env.num_envs = 80, 128, 3

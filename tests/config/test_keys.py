@@ -96,6 +96,22 @@ def test_a_single_number_for_a_list_is_told_to_wear_brackets_and_a_single_text_i
     assert "each one of console, tensorboard" in refused(KEYS["trainer.logger"], "consol")
 
 
+PLACED = KEYS["cluster.component_placement"]
+
+
+def test_a_mapping_holds_texts_and_a_list_stands_for_its_items() -> None:
+    assert convert(PLACED, {"env": 0, "rollout": [1, "4-7"], "actor": "all"}) == {
+        "env": "0",
+        "rollout": "1,4-7",
+        "actor": "all",
+    }
+
+
+@pytest.mark.parametrize("value", ["0-3", 3, ["env"], {"env": None}, {"env": True}, {"env": 1.5}, {"env": {"a": 0}}])
+def test_a_mapping_holds_nothing_else(value: Any) -> None:
+    assert "a mapping of names to texts, whole numbers or lists of them, or null" in refused(PLACED, value)
+
+
 @settings(deadline=None)  # the machine may be busy
 @given(st.sampled_from(sorted(KEYS)), st.integers(0, 200), st.sampled_from("abcxyz_"))
 def test_a_typo_in_a_full_name_is_recognised(name: str, position: int, letter: str) -> None:
@@ -117,6 +133,11 @@ def test_a_typo_in_a_full_name_is_recognised(name: str, position: int, letter: s
         ("env.max_step", "actor_rollout_ref.embodied.env.max_steps"),
         ("actor_rollout_ref.num_envs", "actor_rollout_ref.embodied.env.num_envs"),
         ("trainer.resume_path", "trainer.resume_from_path"),
+        ("cluster.num_node", "cluster.num_nodes"),
+        ("cluster.gpus_per_node", "cluster.num_gpus_per_node"),
+        ("rollout.pipeline_stages_num", "rollout.pipeline_stage_num"),
+        ("cluster.placement.env", "cluster.component_placement.env"),
+        ("component_placement.actor", "cluster.component_placement.actor"),
     ],
 )
 def test_a_part_of_the_last_name_is_enough(given_name: str, meant: str) -> None:

@@ -157,7 +157,7 @@ def test_wrong_keys_and_values_of_a_file_are_reported_like_those_of_the_command_
     starts = [
         "data.train_batch_sizes=4",
         "data.shuffle=1",
-        "data.val_batch_size={'x': 1}",
+        "data.val_batch_size={x: 1}",
         "actor_rollout_ref.embodied.img_size=3",
         "actor_rollout_ref.embodied.empty={}",
         "critic=null",
@@ -203,7 +203,7 @@ def test_a_written_config_loads_back(tmp_path: Path) -> None:
 @given(st.data())
 def test_any_value_survives_the_command_line(data: st.DataObject) -> None:
     """A value written as `show` writes it, quoted if it is text, is read as it was."""
-    name = data.draw(st.sampled_from(sorted(KEYS)))
+    name = data.draw(st.sampled_from(sorted(name for name, key in KEYS.items() if not key.is_mapping)))
     key = KEYS[name]
     one = {
         bool: st.booleans(),

@@ -92,7 +92,7 @@ def test_the_plan_shows_nodes_edges_slots_and_roles() -> None:
     config = Config()
     config.trainer.nnodes, config.trainer.n_gpus_per_node = 2, 8
     text = compile_plan(build_graph(config), config).describe()
-    for expected in ("rollout -> filter", "slot 15: machine 1, cuda:7", "actor        slots 0, 1,", "per=group"):
+    for expected in ("rollout -> filter", "slot 15: machine 1, cuda:7", "actor        slots 0-15", "per=group"):
         assert expected in text
 
 
