@@ -67,7 +67,8 @@ class Case:
         """It, with random weights or the start policy's."""
         if self.config is not None:
             return random_policy(self.config, self.embodied_type, self.dtype, device, checkpointing)
-        policy: Any = load_policy(START_POLICY, device=device, dtype=self.dtype)
+        policy: Any = load_policy(START_POLICY, device=device)
+        policy.dtype = self.dtype  # with weights that rest in float32, since it also trains
         if checkpointing:
             policy.model.enable_gradient_checkpointing()
         return policy

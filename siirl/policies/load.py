@@ -31,7 +31,9 @@ def load_policy(
             otherwise of the same names and shapes.
         unnorm_key: entry of ``dataset_statistics.json``; None where the folder has only one.
         device: where it computes.
-        dtype: computation type, ``fp32`` or ``bf16``; weights are float32 in either.
+        dtype: computation type, ``fp32`` or ``bf16``. With ``bf16`` the weights of linear layers and convolutions, the output
+            head's apart, rest in bf16, and act as float32 ones would. `Policy.save` writes them so: all values of a folder
+            stored in bf16 come back, those of a float32 one are rounded. To train or to keep bits, load ``fp32``.
         center_crop: see ``actor_rollout_ref.embodied.center_crop``.
         num_images: camera views that the policy was trained with, 1 main, 2 main and wrist. None: what the folder says,
             which published ones of OpenVLA-OFT do not.
@@ -52,7 +54,7 @@ def load_policy(
     factory = POLICIES.get(embodied_type or _stated_type(Path(path)))
     embodied = factory.describe(str(path), num_images)
     embodied.unnorm_key, embodied.center_crop = unnorm_key or embodied.unnorm_key, center_crop
-    return factory.load(ModelConfig(path=str(path), dtype=dtype), embodied, target)
+    return factory.load(ModelConfig(path=str(path), dtype=dtype), embodied, target, acting_only=True)
 
 
 def _stated_type(folder: Path) -> str:

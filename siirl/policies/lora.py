@@ -39,13 +39,16 @@ def layers_to_adapt(network: nn.Module, model: ModelConfig) -> list[str]:
 def add_adapters(network: nn.Module, model: ModelConfig) -> None:
     """Freeze ``network``, in place, and give it adapters, float32; with ``lora_rank`` 0 it is left as it is.
 
-    A is drawn from PyTorch's global generator, B is zero.
+    A is drawn from PyTorch's global generator, and rounded to bf16 where the layer rests in it; B is zero.
 
     Raises:
         ValueError: as `layers_to_adapt`, or peft is missing.
     """
     if layers := layers_to_adapt(network, model):
         peft().inject_adapter_in_model(lora_config(model, layers), network, ADAPTER)
+        for parameter in network.parameters():
+            if parameter.requires_grad:  # of an adapter; peft gives it the dtype of its layer
+                parameter.data = parameter.data.float()
 
 
 def lora_config(model: ModelConfig, layers: Sequence[str]) -> Any:

@@ -52,9 +52,10 @@ class OpenVLA(PrismaticPolicy):
             action_tokens: ids int64 [B, 7] that precede the later positions; without them, the likeliest ids of the
                 whole vocabulary, as in published (greedy) decoding.
         """
-        if action_tokens is None:
-            return self.model.generate(input_ids, attention_mask.bool(), pixel_values, likeliest)[1]
-        return self.model(input_ids, attention_mask.bool(), pixel_values, action_tokens)
+        with self.autocast():
+            if action_tokens is None:
+                return self.model.generate(input_ids, attention_mask.bool(), pixel_values, likeliest)[1]
+            return self.model(input_ids, attention_mask.bool(), pixel_values, action_tokens)
 
     @torch.no_grad()
     def act(self, inputs: PolicyInputs, sampling: Sampling) -> ActionChunk:

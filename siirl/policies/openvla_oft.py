@@ -40,7 +40,8 @@ class OpenVLAOFT(OFTPolicy):
 
     def action_logits(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor) -> Tensor:
         """Logits of the 256 action ids for normalised pixels float32 [B, V·C, S, S] → float32 [B, K, 256]."""
-        return self.model(input_ids, attention_mask.bool(), pixel_values)
+        with self.autocast():
+            return self.model(input_ids, attention_mask.bool(), pixel_values)
 
     def bin_logits(self, inputs: PolicyInputs) -> Tensor:
         """Logits of every bin, float32 [B, K, 256], with gradient. Bin ``b`` is token ``vocab_size − 256 + b``."""

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,29 +127,35 @@ def write_weights_file(weights: dict[str, Tensor], file: Path) -> None:
     file.chmod(mode)
 
 
-def load_weights(model: nn.Module, folder: Path, device: torch.device) -> None:
-    """Give a model built on ``meta`` its parameters, float32 on ``device``. Raises ValueError as `check_weights`.
+def load_weights(model: nn.Module, folder: Path, device: torch.device, half: Collection[str] = ()) -> None:
+    """Give a model built on ``meta`` its parameters, on ``device``: bf16 those that ``half`` names, float32 the others.
+    Raises ValueError as `check_weights`.
 
     Besides the parameters, memory holds one tensor at a time: they go straight to their own place, and a file is mapped anew for
     each, because pages once read stay in memory while it is mapped. Nothing refers to the files afterwards.
     """
     check_weights(model, folder)
     weights: dict[str, Tensor] = {}
+
+    def take(name: str, tensor: Tensor) -> None:
+        weights[name] = _unmapped(tensor, device, torch.bfloat16 if name in half else torch.float32)
+
     for file in weight_files(folder):
         with _opened(file) as stored:
             names = list(stored.keys())
         for name in names:
             with _opened(file) as stored:
-                weights[name] = _unmapped(stored.get_tensor(name), device)
+                take(name, stored.get_tensor(name))
     for part, file in _parts_of(model, folder).items():
-        weights |= {f"{part}.{name}": _unmapped(tensor, device) for name, tensor in read_part(file).items()}
+        for name, tensor in read_part(file).items():
+            take(f"{part}.{name}", tensor)
     model.load_state_dict(weights, assign=True)
 
 
-def _unmapped(tensor: Tensor, device: torch.device) -> Tensor:
-    """A float32 copy on ``device`` that does not refer to the file which ``tensor`` is mapped from."""
+def _unmapped(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A copy on ``device`` that does not refer to the file which ``tensor`` is mapped from."""
     tensor = tensor.to(device)
-    return torch.empty_like(tensor, dtype=torch.float32).copy_(tensor)
+    return torch.empty_like(tensor, dtype=dtype).copy_(tensor)
 
 
 def check_weights(model: nn.Module, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import repeat
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,9 @@ class PrismaticVLA(nn.Module):
         num_action_tokens: K, chunk length times action dimensions.
     """
 
+    float32_parts: ClassVar[tuple[str, ...]] = ("language_model.lm_head",)
+    """Modules that compute in float32 even under autocast."""
+
     def __init__(self, config: dict[str, Any], num_action_tokens: int) -> None:
         super().__init__()
         text = LlamaConfig(**{**config["text_config"], "attn_implementation": "sdpa"})
@@ -150,6 +153,16 @@ class PrismaticVLA(nn.Module):
             weight = weight[self.first_action_id : self.vocab_size]
         with torch.autocast(hidden.device.type, enabled=False):
             return F.linear(hidden.float(), weight.float())
+
+    def halved_by_autocast(self) -> set[str]:
+        """Names of the parameters that autocast casts for every product: those of linear layers and convolutions. They may
+        rest in its dtype, and nothing that it computes changes."""
+        return {
+            f"{layer}.{name}"
+            for layer, module in self.named_modules()
+            if isinstance(module, nn.Linear | nn.Conv2d) and not f"{layer}.".startswith(tuple(f"{p}." for p in self.float32_parts))
+            for name, _ in module.named_parameters(recurse=False)
+        }
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute the activations of Llama layers and vision blocks in the backward pass."""

@@ -30,7 +30,7 @@ class PrismaticPolicy(ABC):
         model: the network, with its weights, on the policy's device.
         checkpoint: config, statistics and tokenizer.
         embodied: image views, centre crop and un-normalisation key.
-        dtype: ``bf16`` runs act and evaluate under autocast; weights stay float32.
+        dtype: ``bf16`` runs act and evaluate under autocast.
     """
 
     embodied_type: ClassVar[str]
@@ -100,8 +100,14 @@ class PrismaticPolicy(ABC):
         return max(len(prompts.tokens(instruction)) for instruction in instructions)
 
     @classmethod
-    def load(cls, model: ModelConfig, embodied: EmbodiedConfig, device: torch.device) -> Self:
+    def load(
+        cls, model: ModelConfig, embodied: EmbodiedConfig, device: torch.device, acting_only: bool = False
+    ) -> Self:
         """Load a policy folder, and add LoRA adapters if ``model.lora_rank`` says so.
+
+        Args:
+            acting_only: see `siirl.policies.base.PolicyFactory.load`. Autocast rounds exactly the same weights, anew in every
+                call, so what acts is the same bit for bit.
 
         Raises:
             ValueError: a file is missing or malformed; the folder is of another architecture; parameters are missing,
@@ -111,7 +117,7 @@ class PrismaticPolicy(ABC):
         folder = Path(model.path)
         checkpoint = Checkpoint.read(folder)
         network = cls._without_weights(checkpoint, embodied)
-        load_weights(network, folder, device)
+        load_weights(network, folder, device, network.halved_by_autocast() if acting_only and model.dtype == "bf16" else ())
         network.restore_buffers(device)
         if (statistics := checkpoint.pixel_statistics) is not None:
             network.vision_backbone.normalisation = statistics
@@ -195,7 +201,7 @@ class PrismaticPolicy(ABC):
 
     def save(self, folder: str) -> None:
         """Write a Hugging Face-style folder, adapters merged in; without any it loads back bit for bit. Its config.json states
-        class and camera views."""
+        class and camera views. Weights that rest in bf16 are written so."""
         stated = {"embodied_type": self.embodied_type, "num_images_in_input": self.num_images}
         config = {**self.checkpoint.config, **stated}
         replace(self.checkpoint, config=config).write(Path(folder), self.model)

@@ -60,6 +60,8 @@ class PrismaticRegression(PrismaticOFT):
     The Llama's own head stays, unused: the published weights have it.
     """
 
+    float32_parts = (*PrismaticOFT.float32_parts, "action_head")
+
     def __init__(self, config: dict[str, Any], num_action_tokens: int) -> None:
         super().__init__(config, num_action_tokens)
         action_dim = config.get("action_token_len", ACTION_DIM)
