@@ -54,8 +54,8 @@ check_token() {
     export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
     [ "$RAY_AUTH_MODE" = token ] && [ -z "${RAY_AUTH_TOKEN:-}" ] || return 0
     local file=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
-    [ -s "$file" ] || fail "no Ray token in $file: make one with (umask 077; mkdir -p ~/.ray; openssl rand -hex 32 > ~/.ray/auth_token)" \
-        "and give all machines the same file, or name another with RAY_AUTH_TOKEN_PATH"
+    [ -s "$file" ] || fail "no Ray token in $file: make one with: ray get-auth-token --generate >/dev/null && chmod 600 ~/.ray/auth_token;" \
+        "give all machines the same file, or name another with RAY_AUTH_TOKEN_PATH"
     [ "$(stat -Lc %a "$file")" = 600 ] || [ "$(stat -Lc %a "$file")" = 400 ] ||
         fail "$file has mode $(stat -Lc %a "$file"), and others may read Ray's token: chmod 600 $file"
 }
