@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.placement`` trains the shipped policy on real LIBERO with every layout of ``docs/placement.md``, scaled to
 the slots of one machine, from the same seeds, and reports seconds per training step, where they went, and the bytes of weights
-that were sent. All layouts share this machine's cores, so that the differences are those of schedule and transport alone: a layout
-that is better on several machines is not better here.
+that were sent. All layouts share this machine's cores, so that the differences are those of schedule and transport alone: a
+layout that is better on several machines is not better here.
 """
 
 import argparse

@@ -57,6 +57,12 @@ class Plan:
     env_slots: tuple[tuple[int, ...], ...]
 
     @property
+    def used_slots(self) -> tuple[Slot, ...]:
+        """The slots where something lives."""
+        used = {slot for where in self.placement.values() for slot in where}
+        return tuple(slot for slot in self.slots if slot.index in used)
+
+    @property
     def group_nodes(self) -> tuple[Node, ...]:
         """Nodes that work on a complete group while the rollout goes on."""
         return tuple(n for n in self.nodes if n.per == "group")
@@ -74,10 +80,9 @@ class Plan:
         ]
         lines.append("edges")
         lines += [f"  {source} -> {n.name}" for n in self.nodes for source in n.inputs]
-        used = {slot for where in self.placement.values() for slot in where}
-        lines.append(f"slots ({len(used)} of {len(self.slots)} used)")
-        lines += [self._describe_slot(slot) for slot in self.slots if slot.index in used]
-        if idle := [slot.index for slot in self.slots if slot.index not in used]:
+        lines.append(f"slots ({len(self.used_slots)} of {len(self.slots)} used)")
+        lines += [self._describe_slot(slot) for slot in self.used_slots]
+        if idle := [slot.index for slot in self.slots if slot not in self.used_slots]:
             lines.append(f"  unused: {show_slots(idle)}")
         lines.append("roles")
         lines += [f"  {role:<12} slots {show_slots(where)}" for role, where in self.placement.items()]

@@ -127,7 +127,8 @@ class Executor:
         """
         algorithm, wanted = self.config.algorithm, self.config.data.train_batch_size
         size = math.ceil(wanted * algorithm.embodied_sampling.oversample_factor)
-        batch, kept = Batch(), []
+        batch = Batch()
+        kept: list[Group] = []
         for generation in range(algorithm.filter_groups.max_num_gen_batches):
             specs = self._specs(sampler.next_batch(size), step, first_group=generation * size)
             on_start(len(specs))

@@ -132,9 +132,7 @@ class PolicyFactory(Protocol):
         ...
 
     @staticmethod
-    def load(
-        model: ModelConfig, embodied: EmbodiedConfig, device: torch.device, acting_only: bool = False
-    ) -> Policy:
+    def load(model: ModelConfig, embodied: EmbodiedConfig, device: torch.device, acting_only: bool = False) -> Policy:
         """A policy with float32 weights. With ``acting_only`` and ``model.dtype`` ``bf16`` it may keep weights in bf16 where `act`
         does the same with them; the update refuses those.
 

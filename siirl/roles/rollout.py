@@ -79,8 +79,8 @@ class Rollout:
     def release(self, step: int, version: int) -> None:
         """The weights of training step ``step`` are in place, after ``version`` optimizer steps.
 
-        Episodes that start to act from now on carry both numbers. Call it while still holding `lock` after a change of weights, so
-        that nothing acts between the two.
+        Episodes that start to act from now on carry both numbers. Call it while still holding `lock` after a change of weights,
+        so that nothing acts between the two.
         """
         with self._news:
             self._weights = Weights(step, version)

@@ -31,8 +31,8 @@ def connect(config: Config, plan: Plan) -> None:
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS", "local")
         # a slot is a share of the CPU: more of them than cores are more, smaller shares
-        shares = {"num_cpus": max(os.cpu_count() or 1, len(plan.slots))} if address == "local" else {}
-        ray.init(address=address, include_dashboard=False, configure_logging=False, **shares)
+        shares = max(os.cpu_count() or 1, len(plan.slots)) if address == "local" else None
+        ray.init(address=address, num_cpus=shares, include_dashboard=False, configure_logging=False)
     alive = machines()
     if len(alive) < trainer.nnodes:
         raise ValueError(
@@ -80,7 +80,8 @@ def reserve(plan: Plan) -> PlacementGroup:
     there, free = (
         {name: of.get(name, 0.0) for name in needed} for of in (ray.cluster_resources(), ray.available_resources())
     )
+    slots = "1 slot needs" if len(used) == 1 else f"{len(used)} slots need"
     raise ValueError(
-        f"{len(used)} {'slot needs' if len(used) == 1 else 'slots need'} {needed}, but of the Ray cluster's {there} only {free} are free, {RESERVE_SECONDS} s long; "
+        f"{slots} {needed}, but of the Ray cluster's {there} only {free} are free, {RESERVE_SECONDS} s long; "
         "end what runs there, or start Ray with more (ray start --num-cpus, --num-gpus)"
     )

@@ -110,12 +110,13 @@ class NodeWorker:
         _use_threads(1)
         with self._rollout.lock if self._rollout else nullcontext():
             version = self._trainer.version if self._trainer else None
-            moved = {"version": version or 0, "bytes": 0}
+            moved = 0.0
             if self._weight_sync:
-                moved = self._weight_sync.sync(version)
+                synced = self._weight_sync.sync(version)
+                moved, version = synced["bytes"], int(synced["version"])
             if self._rollout:
-                self._rollout.release(step, int(moved["version"]))
-        return {"weight_sync/bytes": float(moved["bytes"])}
+                self._rollout.release(step, version or 0)
+        return {"weight_sync/bytes": moved}
 
     def embed(self, references: Sequence[Any]) -> np.ndarray:
         """Embeddings float32 [n, E] of n trajectories."""

@@ -79,7 +79,7 @@ def stream_episodes(
 ) -> Iterator[Episode]:
     """Let every node worker run episodes of ``queue``; each episode is yielded as it ends, its trajectory as a reference."""
     how = {"num_returns": "streaming", "_generator_backpressure_num_objects": UNREAD}
-    streams = [node.run.options(**how).remote(queue, sampling, keep, after) for node in nodes]
+    streams: list[Any] = [node.run.options(**how).remote(queue, sampling, keep, after) for node in nodes]
     while streams:
         (stream,), _ = ray.wait(streams, num_returns=1, fetch_local=False)
         try:

@@ -36,5 +36,7 @@ def launcher(hosts: Hosts, tmp_path: Path) -> Iterator[Launcher]:
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     assert os.stat(token).st_mode & 0o777 == 0o600
-    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp", ignore_cleanup_errors=True) as short:  # Ray's sockets need it
+    with tempfile.TemporaryDirectory(
+        prefix="s", dir="/tmp", ignore_cleanup_errors=True
+    ) as short:  # Ray's sockets need it
         yield Launcher(hosts, token, tmp_path, Path(short))

@@ -55,7 +55,9 @@ class Launcher:
 
     def environment(self, rank: int, **more: str) -> dict[str, str]:
         """What the user exports on host ``rank``; Ray's folders lie in the test's own place."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "SLURM_", "PET_"))}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "SLURM_", "PET_"))
+        }
         return {
             **inherited,
             "PYTHON": sys.executable,

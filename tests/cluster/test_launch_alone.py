@@ -13,7 +13,11 @@ from tests.cluster.launches import SCRIPT
 def launch(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return subprocess.run(
-        [str(SCRIPT), *command], env={**kept, "PYTHON": sys.executable, **environment}, capture_output=True, text=True, check=False
+        [str(SCRIPT), *command],
+        env={**kept, "PYTHON": sys.executable, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -35,8 +39,14 @@ def test_a_cluster_that_is_there_is_used_and_nothing_is_started(rank: str, out: 
         ({"PET_NNODES": "1:4"}, "PET_NNODES=1:4: allowed: a number of machines from 1"),
         ({"PET_NNODES": "2", "PET_NODE_RANK": "2"}, "PET_NODE_RANK=2: allowed with PET_NNODES=2: 0 to 1"),
         ({"PET_NNODES": "2"}, "MASTER_ADDR is not set"),
-        ({"GROUP_WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "8"}, "torchrun starts 8 processes here: allowed: one per machine"),
-        ({"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "10.0.0.9", "RAY_AUTH_TOKEN_PATH": "none"}, "no Ray token in none"),
+        (
+            {"GROUP_WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "8"},
+            "torchrun starts 8 processes here: allowed: one per machine",
+        ),
+        (
+            {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "10.0.0.9", "RAY_AUTH_TOKEN_PATH": "none"},
+            "no Ray token in none",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

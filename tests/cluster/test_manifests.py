@@ -47,7 +47,12 @@ def slurm(launcher: Launcher, folder: Path, *command: str) -> subprocess.Complet
     job = {"SLURM_JOB_ID": "70007", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node[1-2]"}
     environment |= job | {"PATH": f"{tools}:{os.environ['PATH']}"}
     return subprocess.run(
-        ["bash", str(FOLDER / "slurm.sh"), *command], env=environment, cwd=folder, capture_output=True, text=True, check=False
+        ["bash", str(FOLDER / "slurm.sh"), *command],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

@@ -36,7 +36,9 @@ def home(tmp_path: Path) -> Path:
 
 def run(script: Path, home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHON": str(home / "python"), **environment}
-    return subprocess.run(["bash", str(script), *arguments], env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["bash", str(script), *arguments], env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def command(script: Path, home: Path, *arguments: str, **environment: str) -> list[str]:
@@ -68,7 +70,10 @@ def test_each_suite_has_a_command_that_is_planned(suite: str, home: Path) -> Non
 
 def test_the_values_are_the_documented_ones(home: Path) -> None:
     _, *overrides = command(SRPO / "run_openvla_oft_libero_long.sh", home, "dry_run=true")
-    values = {"model": home / "models/Sylvest/OpenVLA-AC-PD-1traj-libero-long", "vjepa2": home / "models/vjepa2/vitg-384.pt"}
+    values = {
+        "model": home / "models/Sylvest/OpenVLA-AC-PD-1traj-libero-long",
+        "vjepa2": home / "models/vjepa2/vitg-384.pt",
+    }
     documented = [line.format(**values) if "{" in line else line for line in DOCUMENTED]
     ours, theirs = (load_config("embodied_srpo_trainer", given) for given in (overrides, [*documented, "dry_run=true"]))
     different = {key for key in KEYS if get_value(ours, key) != get_value(theirs, key)}
@@ -77,13 +82,17 @@ def test_the_values_are_the_documented_ones(home: Path) -> None:
 
 def test_variables_and_arguments_change_the_values(home: Path) -> None:
     script = SRPO / "run_openvla_oft_libero_goal.sh"
-    _, *overrides = command(script, home, "dry_run=true", "data.train_batch_size=32", NUM_ENVS="8", TRAIN_BATCH_SIZE="16")
+    _, *overrides = command(
+        script, home, "dry_run=true", "data.train_batch_size=32", NUM_ENVS="8", TRAIN_BATCH_SIZE="16"
+    )
     config = load_config("embodied_srpo_trainer", overrides)
     assert config.actor_rollout_ref.embodied.env.num_envs == 8
     assert config.data.train_batch_size == 32, "arguments win"
 
 
-@pytest.mark.parametrize(("gone", "variable"), [("models/Sylvest", "MODEL_PATH"), ("models/vjepa2", "VJEPA_MODEL_PATH")])
+@pytest.mark.parametrize(
+    ("gone", "variable"), [("models/Sylvest", "MODEL_PATH"), ("models/vjepa2", "VJEPA_MODEL_PATH")]
+)
 def test_a_model_that_is_not_there_is_named(home: Path, gone: str, variable: str) -> None:
     (home / gone).rename(home / "elsewhere")
     done = run(SRPO / "run_openvla_oft_libero_spatial.sh", home, HOME_PATH=str(home))
@@ -95,11 +104,17 @@ def test_a_model_that_is_not_there_is_named(home: Path, gone: str, variable: str
 def test_a_run_goes_through_the_launcher_and_a_plan_does_not(home: Path) -> None:
     there = {"PET_NNODES": "2", "PET_NODE_RANK": "0"}
     assert "MASTER_ADDR is not set" in run(EMBODIMENT, home, "quickstart", **there).stderr
-    assert command(EMBODIMENT, home, "quickstart", "dry_run=true", **there) == ["--config-name=quickstart", "dry_run=true"]
+    assert command(EMBODIMENT, home, "quickstart", "dry_run=true", **there) == [
+        "--config-name=quickstart",
+        "dry_run=true",
+    ]
 
 
 def test_a_config_is_started_by_its_name(home: Path) -> None:
-    assert command(EMBODIMENT, home, "quickstart.yaml", "trainer.seed=1") == ["--config-name=quickstart", "trainer.seed=1"]
+    assert command(EMBODIMENT, home, "quickstart.yaml", "trainer.seed=1") == [
+        "--config-name=quickstart",
+        "trainer.seed=1",
+    ]
 
 
 @pytest.mark.parametrize("arguments", [[], ["dry_run=true"]])

@@ -136,7 +136,7 @@ def test_a_dead_node_worker_ends_the_run_and_the_next_one_goes_on(policy: Path, 
         if session.step == 2:
             ray.kill(workers.nodes[0])
 
-    with pytest.raises(WorkerLostError, match="trainer.resume_mode=auto"):
+    with pytest.raises(WorkerLostError, match=r"trainer\.resume_mode=auto"):
         with opened(config, kill) as (session, executor, workers):
             train(config, session, executor)
     assert [row["step"] for row in log_of(tmp_path)] == [1]

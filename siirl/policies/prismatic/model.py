@@ -160,7 +160,8 @@ class PrismaticVLA(nn.Module):
         return {
             f"{layer}.{name}"
             for layer, module in self.named_modules()
-            if isinstance(module, nn.Linear | nn.Conv2d) and not f"{layer}.".startswith(tuple(f"{p}." for p in self.float32_parts))
+            if isinstance(module, nn.Linear | nn.Conv2d)
+            and not f"{layer}.".startswith(tuple(f"{p}." for p in self.float32_parts))
             for name, _ in module.named_parameters(recurse=False)
         }
 
