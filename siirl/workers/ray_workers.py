@@ -81,7 +81,8 @@ def stream_episodes(
     how = {"num_returns": "streaming", "_generator_backpressure_num_objects": UNREAD}
     streams: list[Any] = [node.run.options(**how).remote(queue, sampling, keep, after) for node in nodes]
     while streams:
-        (stream,), _ = ray.wait(streams, num_returns=1, fetch_local=False)
+        ready, _ = ray.wait(streams, num_returns=1, fetch_local=False)
+        stream: Any = ready[0]
         try:
             summary = get(next(stream))
         except StopIteration:
