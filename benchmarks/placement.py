@@ -21,10 +21,10 @@ SLOTS = "cluster.num_cpu_slots_per_node"
 LAYOUTS: dict[str, list[str]] = {
     "one slot": [],
     "collocated, 2 slots": [f"{SLOTS}=2"],
-    "disaggregated, 1 + 1": [f"{SLOTS}=2", f"{PLACE}={{'env,rollout': 0, actor: 1}}"],
+    "disaggregated, 1 + 1": [f"{SLOTS}=2", f"{PLACE}={{env: 0, rollout: 0, actor: 1}}"],
     "disaggregated, a step behind": [
         f"{SLOTS}=2",
-        f"{PLACE}={{'env,rollout': 0, actor: 1}}",
+        f"{PLACE}={{env: 0, rollout: 0, actor: 1}}",
         "trainer.max_staleness=1",
     ],
     "hybrid, 1 + 1 + 2": [f"{SLOTS}=2", f"{PLACE}={{env: 0, rollout: 1, actor: all}}"],

@@ -4,11 +4,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from siirl.client.main_dag import main
 from siirl.dag.run import train
-from tests.workers.runs import BY_SEED, ENV, EXACT, TOY, command_line, configured, log_of, opened, weights_of
+from tests.workers.runs import (
+    BY_SEED,
+    ENV,
+    EXACT,
+    GENTLE,
+    TOY,
+    assert_trained_alike,
+    command_line,
+    configured,
+    log_of,
+    opened,
+)
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -18,8 +28,8 @@ COLLOCATED = TWO
 DISAGGREGATED = TWO | {PLACE: "{env: 0, rollout: 0, actor: 1}"}
 APART = THREE | {PLACE: "{env: 0, rollout: 1, actor: 2}"}
 HYBRID = TWO | {PLACE: "{env: 0, rollout: 1, actor: all}"}
-TWO_ROLL_OUT = THREE | {PLACE: "{'env,rollout': 0-1, actor: 2}"}
-TWO_TRAIN = THREE | {PLACE: "{'env,rollout': 2, actor: [0, 1]}"}
+TWO_ROLL_OUT = THREE | {PLACE: "{env: 0-1, rollout: 0-1, actor: 2}"}
+TWO_TRAIN = THREE | {PLACE: "{env: 2, rollout: 2, actor: [0, 1]}"}
 LAYOUTS = {
     "collocated": COLLOCATED,
     "disaggregated": DISAGGREGATED,
@@ -28,7 +38,7 @@ LAYOUTS = {
     "two roll out": TWO_ROLL_OUT,
     "two train": TWO_TRAIN,
 }
-LEARNS = BY_SEED | {"trainer.total_training_steps": 2, "trainer.save_freq": 2, f"{ENV}.num_envs": 1}
+LEARNS = BY_SEED | GENTLE | {"trainer.save_freq": 2, f"{ENV}.num_envs": 1}
 
 
 def run(folder: Path, policy: Path, *settings: dict[str, Any]) -> list[dict[str, float]]:
@@ -44,18 +54,10 @@ def one_slot(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def assert_trained_alike(left: Path, right: Path, step: int = 2) -> None:
-    """The same weights but for the order in which ranks add up their gradients."""
-    ours, theirs = weights_of(left, step), weights_of(right, step)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-5, msg=name)
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_placement_trains_as_one_slot_does(layout: str, one_slot: Path, policy: Path, tmp_path: Path) -> None:
     rows = run(tmp_path, policy, LAYOUTS[layout])
-    assert_trained_alike(tmp_path, one_slot)
+    assert_trained_alike(tmp_path, one_slot, policy)
     for row, alone in zip(rows, log_of(one_slot), strict=True):
         for name in ("rollout/success_rate", "rollout/episode_length", "rollout/reward_mean"):
             assert row[name] == alone[name], name
@@ -67,7 +69,7 @@ def test_every_placement_trains_as_one_slot_does(layout: str, one_slot: Path, po
 def test_a_run_goes_on_with_another_placement(one_slot: Path, policy: Path, tmp_path: Path) -> None:
     run(tmp_path, policy, {"trainer.total_training_steps": 1})
     run(tmp_path, policy, COLLOCATED)
-    assert_trained_alike(tmp_path, one_slot)
+    assert_trained_alike(tmp_path, one_slot, policy)
 
 
 def test_the_next_rollout_acts_while_the_update_runs(policy: Path, tmp_path: Path) -> None:
@@ -85,7 +87,10 @@ def test_the_next_rollout_acts_while_the_update_runs(policy: Path, tmp_path: Pat
 
         executor.collect = noting
         train(config, session, executor)
-    assert behind == {(1, 0), (2, 0), (3, 1)}
+    assert {step - 1 - weights for step, weights in behind} == {0, 1}, (
+        "new weights are taken up in the middle of a rollout"
+    )
+    assert {(1, 0), (2, 0), (3, 1)} <= behind
     rows = log_of(tmp_path)
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert rows[0]["actor/behavior_kl"] == pytest.approx(0, abs=1e-6)
