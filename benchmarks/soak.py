@@ -1,8 +1,8 @@
 """Whether memory stays flat over many training steps.
 
-``python -m benchmarks.soak`` trains a tiny policy in a simulator that costs nothing, through Ray, and notes the anonymous memory of
-every process of the run and what the object store holds after each step. The slope of a straight line through the second half, when
-caches and allocators are warm, is given with its standard error: a leak is a slope well above it.
+``python -m benchmarks.soak`` trains a tiny policy in a simulator that costs nothing, through Ray, and notes the anonymous memory
+of every process of the run and what the object store holds after each step. The slope of a straight line through the second half,
+when caches and allocators are warm, is given with its standard error: a leak is a slope well above it.
 """
 
 import argparse
