@@ -124,5 +124,7 @@ def decoupled_clip_loss(
         The sums, in which r is that to π_prox, and what was weighed by.
     """
     gap = behavior_gap(proximal, behavior, mask, cap)
-    weighted = advantages[:, None] * gap.weights  # as good as weighing the loss, which is proportional to A, since w ≥ 0
+    weighted = (
+        advantages[:, None] * gap.weights
+    )  # as good as weighing the loss, which is proportional to A, since w ≥ 0
     return ppo_clip_loss(log_probs, proximal, weighted, mask, clip_low, clip_high), gap

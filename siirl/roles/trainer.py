@@ -150,7 +150,9 @@ class Trainer(Generic[E]):
 
     def _evaluate(self, micro: MicroBatch) -> Evaluation:
         inputs = self.policy.prepare(micro.obs)
-        return self.policy.evaluate(inputs, micro.tokens.to(self.device), self.config.actor_rollout_ref.rollout.temperature)
+        return self.policy.evaluate(
+            inputs, micro.tokens.to(self.device), self.config.actor_rollout_ref.rollout.temperature
+        )
 
     def _train_on(self, share: Share) -> dict[str, float]:
         """One optimizer step on a mini-batch; returns its sums, the gradient norm, and whether the step was taken."""
@@ -231,7 +233,9 @@ class Trainer(Generic[E]):
         }
         if taken:
             tokens = sum(step["tokens"] for step in taken)
-            names = MEANS if self.config.trainer.max_staleness > 0 else [n for n in MEANS if not n.startswith("behavior")]
+            names = (
+                MEANS if self.config.trainer.max_staleness > 0 else [n for n in MEANS if not n.startswith("behavior")]
+            )
             metrics |= {f"actor/{name}": sum(step[name] for step in taken) / tokens for name in names}
             metrics["actor/grad_norm"] = float(np.mean([step["grad_norm"] for step in taken]))
             # Only the first step tells how far rollout and update disagree; later ones see other weights than acted.

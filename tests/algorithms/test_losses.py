@@ -135,7 +135,11 @@ def test_every_token_is_weighed_by_the_capped_ratio_of_before_to_behaviour(
         for k in range(new.shape[1]):
             if mask[b, k]:
                 stale = float(proximal[b, k].double() - behavior[b, k].double())
-                w, ratio, a = min(math.exp(stale), cap), math.exp(float(new[b, k] - proximal[b, k])), float(advantages[b])
+                w, ratio, a = (
+                    min(math.exp(stale), cap),
+                    math.exp(float(new[b, k] - proximal[b, k])),
+                    float(advantages[b]),
+                )
                 expected -= w * min(ratio * a, min(max(ratio, 1 - LOW), 1 + HIGH) * a)
                 weight, kl = weight + w, kl + math.exp(stale) - 1 - stale
     assert math.isclose(float(loss.loss_sum), expected, rel_tol=1e-4, abs_tol=1e-4)

@@ -53,7 +53,9 @@ def test_what_acts_is_the_same_bit_for_bit(kind: str, lora_rank: int, tmp_path: 
             assert torch.equal(chunk.sampled, expected.sampled)
             assert torch.equal(chunk.actions, expected.actions)
             assert torch.equal(chunk.log_probs, expected.log_probs)
-    assert torch.equal(resting.evaluate(inputs, chunk.sampled, 1.0).entropy, whole.evaluate(inputs, chunk.sampled, 1.0).entropy)
+    assert torch.equal(
+        resting.evaluate(inputs, chunk.sampled, 1.0).entropy, whole.evaluate(inputs, chunk.sampled, 1.0).entropy
+    )
 
 
 def test_linear_layers_and_convolutions_rest_in_bf16_and_nothing_else(tmp_path: Path) -> None:
@@ -65,7 +67,10 @@ def test_linear_layers_and_convolutions_rest_in_bf16_and_nothing_else(tmp_path: 
     assert {"vision_backbone.featurizer.patch_embed.proj.weight", "proprio_projector.fc1.bias"} < half
     assert all(p.dtype == torch.float32 for n, p in policy.model.named_parameters() if n not in half)
     assert all(buffer.dtype == torch.float32 for buffer in policy.model.buffers())
-    assert all(p.dtype == torch.float32 for p in load(tmp_path / "tiny-openvla-oft", "openvla-oft", True, dtype="fp32").model.parameters())
+    assert all(
+        p.dtype == torch.float32
+        for p in load(tmp_path / "tiny-openvla-oft", "openvla-oft", True, dtype="fp32").model.parameters()
+    )
     with pytest.raises(ValueError, match="the update needs float32 weights, but vision_backbone"):
         Trainer(policy, small_config(), CPU)
 
@@ -77,11 +82,15 @@ def test_a_regression_head_stays_float32_and_acts_the_same(tmp_path: Path) -> No
     assert all(p.dtype == torch.float32 for n, p in policy.model.named_parameters() if n.startswith("action_head."))
     assert any(p.dtype == torch.bfloat16 for p in policy.model.parameters())
     inputs = policy.prepare(observe(2, wrist=True))
-    assert torch.equal(policy.act(inputs, Sampling(False, 1.0)).actions, whole.act(inputs, Sampling(False, 1.0)).actions)
+    assert torch.equal(
+        policy.act(inputs, Sampling(False, 1.0)).actions, whole.act(inputs, Sampling(False, 1.0)).actions
+    )
 
 
 @pytest.mark.parametrize("build", [tiny_policy, tiny_openvla])
-def test_a_folder_in_bf16_comes_back_from_bf16_weights_with_the_same_values(build: Callable[[], Any], tmp_path: Path) -> None:
+def test_a_folder_in_bf16_comes_back_from_bf16_weights_with_the_same_values(
+    build: Callable[[], Any], tmp_path: Path
+) -> None:
     start, file = build(), "model.safetensors"
     start.save(str(tmp_path / "a"))
     stored = load_file(tmp_path / "a" / file)

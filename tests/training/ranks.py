@@ -21,9 +21,7 @@ def on_ranks(world: int, actors: int, work: Callable[[Ranks, Path], object], fol
     mp.spawn(_rank, args=(world, actors, port, work, folder), nprocs=world)
 
 
-def _rank(
-    rank: int, world: int, actors: int, port: int, work: Callable[[Ranks, Path], object], folder: Path
-) -> None:
+def _rank(rank: int, world: int, actors: int, port: int, work: Callable[[Ranks, Path], object], folder: Path) -> None:
     torch.set_num_threads(1)
     ranks = init_ranks(rank, world, actors, "127.0.0.1", port, CPU)
     try:

@@ -131,7 +131,9 @@ def skip_together(ranks: Ranks, folder: Path) -> None:
     episodes = play(SmallPolicy(), config(), CHUNKS)
     episodes[0].log_probs[0, 0] = np.nan
     metrics = trainer.update(episodes, CHUNKS, ADVANTAGES, fetch)
-    torch.save({"metrics": metrics, "weights": dict(full_parameters(policy.model, CPU))}, folder / f"rank{ranks.rank}.pt")
+    torch.save(
+        {"metrics": metrics, "weights": dict(full_parameters(policy.model, CPU))}, folder / f"rank{ranks.rank}.pt"
+    )
 
 
 def train_stale(ranks: Ranks, folder: Path) -> dict[str, torch.Tensor]:
@@ -146,7 +148,15 @@ def train_stale(ranks: Ranks, folder: Path) -> dict[str, torch.Tensor]:
 
 
 def all_of_them(ranks: Ranks, folder: Path) -> None:
-    for work in (train_and_save, train_openvla_oft, train_openvla, train_adapters, train_compiled, skip_together, train_stale):
+    for work in (
+        train_and_save,
+        train_openvla_oft,
+        train_openvla,
+        train_adapters,
+        train_compiled,
+        skip_together,
+        train_stale,
+    ):
         (folder / work.__name__).mkdir(exist_ok=True)
         work(ranks, folder / work.__name__)
 

@@ -153,7 +153,11 @@ def test_every_copy_holds_and_does_what_the_trained_weights_do(
 
 def test_one_process_has_nothing_to_send_and_may_have_a_copy() -> None:
     trained, acting = SmallPolicy(seed=1), SmallPolicy(seed=2)
-    assert WeightSync(ALONE, CPU, trained.model, None).sync(4) | {"seconds": 0} == {"version": 4, "bytes": 0, "seconds": 0}
+    assert WeightSync(ALONE, CPU, trained.model, None).sync(4) | {"seconds": 0} == {
+        "version": 4,
+        "bytes": 0,
+        "seconds": 0,
+    }
     assert WeightSync(ALONE, CPU, trained.model, acting.model).sync(4)["bytes"] > 0
     assert all(torch.equal(tensor, weights(trained)[name]) for name, tensor in weights(acting).items())
 
@@ -162,4 +166,9 @@ def test_a_bucket_has_one_dtype_and_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(weight_sync, "BUCKET_BYTES", 100)
     shapes = [("a", [5, 5], "torch.bfloat16"), ("b", [25], "torch.bfloat16"), ("c", [1], "torch.bfloat16")]
     layout = [*shapes, ("d", [40], "torch.float32"), ("e", [2], "torch.float32")]
-    assert [[name for name, _, _ in bucket] for bucket in weight_sync._buckets(layout)] == [["a", "b"], ["c"], ["d"], ["e"]]
+    assert [[name for name, _, _ in bucket] for bucket in weight_sync._buckets(layout)] == [
+        ["a", "b"],
+        ["c"],
+        ["d"],
+        ["e"],
+    ]

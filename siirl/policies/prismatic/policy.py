@@ -117,7 +117,9 @@ class PrismaticPolicy(ABC):
         folder = Path(model.path)
         checkpoint = Checkpoint.read(folder)
         network = cls._without_weights(checkpoint, embodied)
-        load_weights(network, folder, device, network.halved_by_autocast() if acting_only and model.dtype == "bf16" else ())
+        load_weights(
+            network, folder, device, network.halved_by_autocast() if acting_only and model.dtype == "bf16" else ()
+        )
         network.restore_buffers(device)
         if (statistics := checkpoint.pixel_statistics) is not None:
             network.vision_backbone.normalisation = statistics
