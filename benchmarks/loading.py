@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.loading`` writes policies of the published architecture (fewer Llama layers, random weights,
 three shards) to a temporary folder, in bf16 and in float32, 4 to 5 GB each, and loads them through
-`siirl.policies.load_policy` in a fresh process. The high-water mark of resident memory (VmHWM) counts private memory
+`siirl.policies.load_policy` in a fresh process, as float32 weights. With ``--acting`` it is one folder of half the size,
+stored in bf16 and loaded to act in bf16. The high-water mark of resident memory (VmHWM) counts private memory
 (RssAnon) and pages of mapped files (RssFile), and what the process held before, after its imports.
 """
 
@@ -26,8 +27,10 @@ from siirl.policies import load_policy
 from siirl.policies.openvla import OpenVLA
 
 SHARDS = 3
-STORED = {"bf16": (torch.bfloat16, 5), "float32": (torch.float32, 1)}
-"""Type of the stored weights, and the Llama layers that make about 4 GB of it."""
+Case = tuple[str, torch.dtype, int, str]
+"""Name and type of the stored weights, Llama layers, and `load_policy`'s ``dtype``."""
+TRAINABLE: list[Case] = [("bf16", torch.bfloat16, 5, "fp32"), ("float32", torch.float32, 1, "fp32")]
+ACTING: list[Case] = [("bf16", torch.bfloat16, 1, "bf16")]
 
 
 def main() -> None:
@@ -36,19 +39,24 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the temporary folder is made; needs 5 GB")
     parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: what the host needs meanwhile")
+    parser.add_argument(
+        "--acting", action="store_true", help="a folder in bf16, loaded to act; needs 3 GB of disk and memory"
+    )
+    parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32", help=argparse.SUPPRESS)
     parser.add_argument("--hidden", type=int, default=4096, help="width of the Llama; the published one is 4096")
     given = parser.parse_args()
     if given.load is not None:
-        print(json.dumps(load(given.load, given.device)))
+        print(json.dumps(load(given.load, given.device, given.dtype)))
         return
     rows = []
-    for stored, (dtype, layers) in STORED.items():
+    for stored, dtype, layers, acts_in in ACTING if given.acting else TRAINABLE:
         with TemporaryDirectory(dir=given.folder) as folder:
             on_disk = write_folder(Path(folder), given.hidden, layers, dtype)
             command = [sys.executable, "-m", "benchmarks.loading", "--load", folder, "--device", given.device]
+            command += ["--dtype", acts_in]
             printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
         rows.append({"stored": stored, "on_disk_gib": on_disk / 2**30, **json.loads(printed[-1])})
-    report(rows, given.device)
+    report(rows, given.device, "loading_acting" if given.acting else "loading")
 
 
 def write_folder(folder: Path, hidden: int, layers: int, dtype: torch.dtype) -> int:
@@ -70,7 +78,7 @@ def write_folder(folder: Path, hidden: int, layers: int, dtype: torch.dtype) -> 
     return size
 
 
-def load(folder: Path, device: str) -> dict[str, Any]:
+def load(folder: Path, device: str, dtype: str) -> dict[str, Any]:
     """Load in this process, which has done nothing else; GiB of resident memory of the host by kind, sampled every 5 ms."""
     before, kinds, done = memory_status(), {"RssAnon": 0.0, "RssFile": 0.0}, threading.Event()
 
@@ -82,7 +90,7 @@ def load(folder: Path, device: str) -> dict[str, Any]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     began = time.perf_counter()
-    policy = load_policy(folder, "openvla", device=device)
+    policy = load_policy(folder, "openvla", device=device, dtype=dtype)
     seconds = time.perf_counter() - began
     done.set()
     watcher.join()
@@ -99,12 +107,12 @@ def load(folder: Path, device: str) -> dict[str, Any]:
     }
 
 
-def report(rows: list[dict[str, Any]], device: str) -> None:
+def report(rows: list[dict[str, Any]], device: str, name: str) -> None:
     """The rows as a table and as JSON."""
     columns = {
         "stored": "stored as",
         "on_disk_gib": "on disk",
-        "weights_gib": "weights, float32",
+        "weights_gib": "weights",
         "base_gib": "process before",
         "peak_gib": "peak",
         "peak_private_gib": "private",
@@ -114,7 +122,7 @@ def report(rows: list[dict[str, Any]], device: str) -> None:
     }
     cells = [[r[key] if isinstance(r[key], str) else f"{r[key]:.2f}" for key in columns] for r in rows]
     print_table("loading a policy, GiB", list(columns.values()), cells)
-    print(write_result("loading" if device == "cpu" else "loading_gpu", {"device": device, "rows": rows}))
+    print(write_result(name if device == "cpu" else f"{name}_gpu", {"device": device, "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -91,8 +91,9 @@ class Policy(Protocol):
 
     @property
     def model(self) -> torch.nn.Module:
-        """What is trained, synchronised and checkpointed; its parameters are float32, unless it was loaded to act only. Those that need no gradient are not
-        trained, and are in no checkpoint: they are those of the folder that it was loaded from."""
+        """What is trained, synchronised and checkpointed; its parameters are float32, unless it was loaded to act only.
+        Those that need no gradient are not trained, and are in no checkpoint: they are those of the folder that it was
+        loaded from."""
         ...
 
     def prepare(self, obs: EnvObs) -> PolicyInputs:
@@ -133,8 +134,8 @@ class PolicyFactory(Protocol):
 
     @staticmethod
     def load(model: ModelConfig, embodied: EmbodiedConfig, device: torch.device, acting_only: bool = False) -> Policy:
-        """A policy with float32 weights. With ``acting_only`` and ``model.dtype`` ``bf16`` it may keep weights in bf16 where `act`
-        does the same with them; the update refuses those.
+        """A policy with float32 weights. With ``acting_only`` and ``model.dtype`` ``bf16`` it may keep weights in bf16 where
+        `act` does the same with them; the update refuses those.
 
         Raises ValueError naming what is wrong with the folder: no config, missing, surplus or mis-shaped parameters,
         unknown un-normalisation key, chunk or action sizes that contradict the checkpoint. With ``model.lora_rank`` > 0

@@ -1,7 +1,7 @@
 """The trainer role: one rank of the policy update (clipped policy gradient, FSDP2 when there are several ranks)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -12,19 +12,22 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from siirl.algorithms.losses import episode_weight, ppo_clip_loss
+from siirl.algorithms.losses import decoupled_clip_loss, episode_weight
 from siirl.config.schema import Config
 from siirl.data.trajectory import Trajectory
-from siirl.policies.base import Policy
-from siirl.training.batching import MicroBatch, Share, balance, micro_batches, mini_batches
+from siirl.policies.base import Evaluation, Policy
+from siirl.training.batching import Batch, MicroBatch, Share, micro_batches, mini_batches
 from siirl.training.dcp import MODEL, load_tensors, save_tensors
 from siirl.training.fsdp import ALONE, Ranks, shard, whole
 from siirl.training.offload import Offload
 
 E = TypeVar("E")
 
-SUMS = ("loss", "entropy", "approx_kl", "clip_fraction", "ratio_mean_abs_dev", "rollout_train_logprob_diff", "tokens")
-"""What is summed over tokens, in the order of the vectors that the ranks add up; the last one counts the tokens."""
+MEANS = ("loss", "entropy", "approx_kl", "clip_fraction", "ratio_mean_abs_dev", "behavior_weight_mean", "behavior_kl")
+GAP = "rollout_train_logprob_diff"
+SUMS = (*MEANS, GAP, "fresh", "tokens")
+"""What is summed over tokens, in the order of the vectors that the ranks add up; the last two count tokens: those that the
+weights before the update drew, and all."""
 
 
 class Trainer(Generic[E]):
@@ -87,6 +90,9 @@ class Trainer(Generic[E]):
     ) -> dict[str, float]:
         """Train on a batch of episodes, `ppo_epochs` times, in mini-batches of one optimizer step each.
 
+        With ``trainer.max_staleness`` > 0 the weights that acted may be older than those of now, so all log-probs are computed
+        anew first, and the loss is `decoupled_clip_loss`; without, the recorded ones are those of now.
+
         Mini-batches count episodes (`ppo_mini_batch_size` × `rollout.n`), not prompts: where a group lost an episode, a
         mini-batch may end within a group. That changes no advantage, since those come with the episodes.
 
@@ -98,19 +104,18 @@ class Trainer(Generic[E]):
 
         Returns:
             The metrics ``actor/…``, the same on every rank; means are per active token of all steps taken. Those are
-            absent when every step was skipped because of a non-finite loss or gradient.
+            absent when every step was skipped because of a non-finite loss or gradient, and
+            ``actor/rollout_train_logprob_diff`` also when the weights of now drew no token of the first mini-batch.
         """
         assert len(episodes) == len(chunks) == len(advantages) > 0
         assert min(chunks) > 0
-        size = self.actor.ppo_mini_batch_size * self.config.actor_rollout_ref.rollout.n
+        batch = Batch(episodes, chunks, advantages, fetch)
         steps: list[dict[str, float]] = []
         with self.offload.awake():
+            if self.config.trainer.max_staleness > 0:
+                batch = self._with_proximal(batch)
             for epoch in range(self.actor.ppo_epochs):
-                # Seeded by counters alone: a resumed run shuffles as an uninterrupted one.
-                seed = (self.config.trainer.seed, self.updates, epoch) if self.actor.shuffle else None
-                for picked in mini_batches(len(episodes), size, seed):
-                    share = self._fetch_share(picked, episodes, chunks, advantages, fetch)
-                    steps.append(self._train_on(share))
+                steps += [self._train_on(share) for share in self._shares(batch, epoch)]
         self.updates += 1
         return self._metrics(steps)
 
@@ -124,27 +129,29 @@ class Trainer(Generic[E]):
         load_tensors(folder, state, self.ranks.trainers)
         self.version, self.updates = int(state["version"]), int(state["updates"])
 
-    def _fetch_share(
-        self,
-        picked: Sequence[int],
-        episodes: Sequence[E],
-        chunks: Sequence[int],
-        advantages: np.ndarray,
-        fetch: Callable[[Sequence[E]], list[Trajectory]],
-    ) -> Share:
-        """Balance the mini-batch's episodes over the ranks by their chunks, and fetch this rank's."""
-        loads = [chunks[i] for i in picked]
-        shares = balance(loads, self.ranks.actors)
-        most = max(sum(loads[i] for i in share) for share in shares)
-        own = [picked[i] for i in shares[self.ranks.rank]]
-        shortest = min(picked, key=lambda i: chunks[i])
-        trajectories = fetch([episodes[i] for i in own or [shortest]])
-        return Share(
-            trajectories=trajectories if own else [],
-            advantages=[float(advantages[i]) for i in own],
-            episodes=len(picked),
-            spare=trajectories[0],
-            micro_batches=math.ceil(most / self.actor.ppo_micro_batch_size_per_gpu),
+    def _shares(self, batch: Batch[E], epoch: int) -> Iterator[Share]:
+        """This rank's part of each mini-batch. Shuffled by counters alone: a resumed run shuffles as an uninterrupted one."""
+        size = self.actor.ppo_mini_batch_size * self.config.actor_rollout_ref.rollout.n
+        seed = (self.config.trainer.seed, self.updates, epoch) if self.actor.shuffle else None
+        for picked in mini_batches(len(batch.episodes), size, seed):
+            yield batch.share(picked, self.ranks.rank, self.ranks.actors, self.actor.ppo_micro_batch_size_per_gpu)
+
+    @torch.no_grad()
+    def _with_proximal(self, batch: Batch[E]) -> Batch[E]:
+        """The batch with its log-probs under the weights of now, in the micro-batches of the first epoch."""
+        tokens = self.policy.chunk_len * self.policy.action_dim
+        found = torch.zeros(sum(batch.chunks), tokens, device=self.device)
+        for share in self._shares(batch, epoch=0):
+            micros = micro_batches(share, self.actor.ppo_micro_batch_size_per_gpu, self.policy.action_dim)
+            log_probs = torch.cat([self._evaluate(micro).log_probs for micro in micros])
+            found[share.rows] = log_probs[: len(share.rows)]  # padding is at the end
+        # Every row is of one rank, 0 on the others. In a later epoch another rank may train on it.
+        return replace(batch, proximal=self._over_ranks(found).cpu().numpy(), version=self.version)
+
+    def _evaluate(self, micro: MicroBatch) -> Evaluation:
+        inputs = self.policy.prepare(micro.obs)
+        return self.policy.evaluate(
+            inputs, micro.tokens.to(self.device), self.config.actor_rollout_ref.rollout.temperature
         )
 
     def _train_on(self, share: Share) -> dict[str, float]:
@@ -172,33 +179,36 @@ class Trainer(Generic[E]):
 
     def _backward(self, micro: MicroBatch, active: float) -> Tensor:
         """Add a micro-batch's gradient; returns its sums, in the order of `SUMS`."""
-        actor, temperature = self.actor, self.config.actor_rollout_ref.rollout.temperature
-        inputs = self.policy.prepare(
-            micro.obs
-        )  # first: the host prepares images while the device still computes the last ones
-        mask = micro.mask.to(self.device)
-        tokens = micro.tokens.to(self.device)
-        now = self.policy.evaluate(inputs, tokens, temperature)
-        policy_loss = ppo_clip_loss(
+        actor = self.actor
+        # first: the host prepares images while the device still computes the last ones
+        now = self._evaluate(micro)
+        behavior, mask = micro.behavior.to(self.device), micro.mask.to(self.device)
+        policy_loss, gap = decoupled_clip_loss(
             now.log_probs,
-            micro.log_probs.to(self.device),
+            micro.proximal.to(self.device),
+            behavior,
             micro.advantages.to(self.device),
             mask,
             actor.clip_ratio_low,
             actor.clip_ratio_high,
+            actor.behavior_weight_cap,
         )
         entropy = torch.where(mask, now.entropy, 0.0).sum()
         loss = policy_loss.loss_sum - actor.entropy_coeff * entropy
         # A mean over the mini-batch's tokens on all ranks; FSDP averages gradients over ranks, hence × their number.
         (loss * (self.ranks.actors / active)).backward()
         self.offload.take_gradients(self.parameters)
+        fresh = mask & micro.fresh.to(self.device)[:, None]
         sums = (
             loss.detach(),
             entropy.detach(),
             policy_loss.kl_sum,
             policy_loss.clipped_sum,
             policy_loss.ratio_deviation_sum,
-            policy_loss.log_prob_gap_sum,
+            gap.weight_sum,
+            gap.kl_sum,
+            torch.where(fresh, (now.log_probs.detach() - behavior).abs(), 0.0).sum(),
+            fresh.sum(),
             mask.sum(),
         )
         return torch.stack([number.double() for number in sums])
@@ -223,11 +233,15 @@ class Trainer(Generic[E]):
         }
         if taken:
             tokens = sum(step["tokens"] for step in taken)
-            metrics |= {f"actor/{name}": sum(step[name] for step in taken) / tokens for name in SUMS[:-1]}
+            names = (
+                MEANS if self.config.trainer.max_staleness > 0 else [n for n in MEANS if not n.startswith("behavior")]
+            )
+            metrics |= {f"actor/{name}": sum(step[name] for step in taken) / tokens for name in names}
             metrics["actor/grad_norm"] = float(np.mean([step["grad_norm"] for step in taken]))
             # Only the first step tells how far rollout and update disagree; later ones see other weights than acted.
             first = taken[0]
-            metrics["actor/rollout_train_logprob_diff"] = first["rollout_train_logprob_diff"] / first["tokens"]
+            if first["fresh"]:
+                metrics["actor/rollout_train_logprob_diff"] = first[GAP] / first["fresh"]
         return metrics
 
     def _over_ranks(self, numbers: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
 """From episodes to what a rank trains on: mini-batches, their balance over the ranks, and micro-batches of chunks."""
 
 import heapq
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +14,8 @@ from siirl.data.trajectory import Trajectory
 from siirl.envs.base import EnvObs
 from siirl.policies.base import stack_observations
 
+E = TypeVar("E")
+
 
 @dataclass
 class MicroBatch:
@@ -20,14 +24,18 @@ class MicroBatch:
     Attributes:
         obs: what the policy saw before each chunk, R observations.
         tokens: sampled action bins, int64 [R, K].
-        log_probs: their log-probabilities under the behaviour policy, float32 [R, K].
+        behavior: their log-probabilities under the weights that acted, float32 [R, K].
+        proximal: under the weights before the update, float32 [R, K]; the same numbers where those acted.
+        fresh: whether the weights before the update acted, bool [R].
         advantages: float32 [R].
         mask: tokens of executed actions, bool [R, K]; all false in a micro-batch that only pads.
     """
 
     obs: EnvObs
     tokens: Tensor
-    log_probs: Tensor
+    behavior: Tensor
+    proximal: Tensor
+    fresh: Tensor
     advantages: Tensor
     mask: Tensor
 
@@ -39,6 +47,9 @@ class Share:
     Attributes:
         trajectories: the episodes that this rank trains on; none when there are fewer episodes than ranks.
         advantages: one per trajectory.
+        rows: which chunks of the whole batch these trajectories have, in order, int.
+        proximal: of these chunks, as `Batch.proximal`, float32 [len(rows), K].
+        version: as `Batch.version`.
         episodes: episodes of the whole mini-batch, on all ranks.
         spare: any trajectory, whose first chunk fills the micro-batches beyond this rank's own.
         micro_batches: how many every rank runs, since FSDP's collectives need equally many forward passes everywhere.
@@ -46,9 +57,60 @@ class Share:
 
     trajectories: Sequence[Trajectory]
     advantages: Sequence[float]
+    rows: np.ndarray
+    proximal: np.ndarray | None
+    version: int | None
     episodes: int
     spare: Trajectory
     micro_batches: int
+
+
+@dataclass(frozen=True)
+class Batch(Generic[E]):
+    """What an update trains on.
+
+    Attributes:
+        episodes: n handles of trajectories, group by group.
+        chunks: policy forwards of each episode, at least 1.
+        advantages: one per episode, [n].
+        fetch: brings the trajectories of some handles here.
+        proximal: log-probs under the weights before the update, of all chunks of all episodes in order, float32
+            [sum(chunks), K]; None where those acted, so that the trajectories have them.
+        version: that of the weights before the update; None where they acted in every episode.
+    """
+
+    episodes: Sequence[E]
+    chunks: Sequence[int]
+    advantages: np.ndarray
+    fetch: Callable[[Sequence[E]], list[Trajectory]]
+    proximal: np.ndarray | None = None
+    version: int | None = None
+
+    def share(self, picked: Sequence[int], rank: int, ranks: int, size: int) -> Share:
+        """Balance the episodes of a mini-batch over the ranks by their chunks, and fetch this rank's.
+
+        Args:
+            picked: indices of episodes.
+            size: chunks of a micro-batch.
+        """
+        loads = [self.chunks[i] for i in picked]
+        shares = balance(loads, ranks)
+        most = max(sum(loads[i] for i in share) for share in shares)
+        own = [picked[i] for i in shares[rank]]
+        shortest = min(picked, key=lambda i: self.chunks[i])
+        trajectories = self.fetch([self.episodes[i] for i in own or [shortest]])
+        starts = np.cumsum([0, *self.chunks])
+        rows = np.array([row for i in own for row in range(starts[i], starts[i + 1])], dtype=int)
+        return Share(
+            trajectories=trajectories if own else [],
+            advantages=[float(self.advantages[i]) for i in own],
+            rows=rows,
+            proximal=None if self.proximal is None else self.proximal[rows],
+            version=self.version,
+            episodes=len(picked),
+            spare=trajectories[0],
+            micro_batches=math.ceil(most / size),
+        )
 
 
 def mini_batches(episodes: int, size: int, shuffle_seed: Sequence[int] | None) -> list[list[int]]:
@@ -89,35 +151,52 @@ def token_mask(executed: np.ndarray, tokens: int, action_dim: int) -> np.ndarray
     return step[None, :] < executed[:, None]
 
 
+class Row(NamedTuple):
+    """A chunk of a trajectory, and what it is trained with; see `MicroBatch`."""
+
+    trajectory: Trajectory
+    chunk: int
+    advantage: float
+    proximal: np.ndarray
+    fresh: bool
+
+
 def micro_batches(share: Share, size: int, action_dim: int) -> Iterator[MicroBatch]:
     """Cut a share's chunks, in order, into micro-batches of at most ``size`` rows, then pad with inactive ones."""
-    rows = [
-        (trajectory, chunk, advantage)
-        for trajectory, advantage in zip(share.trajectories, share.advantages, strict=True)
-        for chunk in range(len(trajectory.tokens))
-    ]
+    rows = list(_rows(share))
     assert len(rows) <= size * share.micro_batches, f"{len(rows)} chunks, {share.micro_batches} × {size} places"
     for start in range(0, size * share.micro_batches, size):
         if picked := rows[start : start + size]:
             yield _gather(picked, action_dim)
         else:
-            padding = _gather([(share.spare, 0, 0.0)], action_dim)
+            padding = _gather([Row(share.spare, 0, 0.0, share.spare.log_probs[0], False)], action_dim)
             padding.mask.zero_()
             yield padding
 
 
-def _gather(rows: Sequence[tuple[Trajectory, int, float]], action_dim: int) -> MicroBatch:
-    """The chunks of (trajectory, chunk index, advantage) rows as one batch."""
-    tokens = np.stack([t.tokens[chunk] for t, chunk, _ in rows])
-    executed = np.array([t.executed[chunk] for t, chunk, _ in rows])
+def _rows(share: Share) -> Iterator[Row]:
+    known = None if share.proximal is None else iter(share.proximal)
+    for trajectory, advantage in zip(share.trajectories, share.advantages, strict=True):
+        fresh = share.version in (None, trajectory.summary.policy_version)
+        for chunk in range(len(trajectory.tokens)):
+            proximal = trajectory.log_probs[chunk] if known is None else next(known)
+            yield Row(trajectory, chunk, advantage, proximal, fresh)
+
+
+def _gather(rows: Sequence[Row], action_dim: int) -> MicroBatch:
+    """Rows as one batch."""
+    tokens = np.stack([row.trajectory.tokens[row.chunk] for row in rows])
+    executed = np.array([row.trajectory.executed[row.chunk] for row in rows])
     return MicroBatch(
         obs=stack_observations(
-            np.stack([t.images[chunk] for t, chunk, _ in rows]),
-            np.stack([t.states[chunk] for t, chunk, _ in rows]),
-            [t.summary.spec.instruction for t, _, _ in rows],
+            np.stack([row.trajectory.images[row.chunk] for row in rows]),
+            np.stack([row.trajectory.states[row.chunk] for row in rows]),
+            [row.trajectory.summary.spec.instruction for row in rows],
         ),
         tokens=torch.from_numpy(tokens.astype(np.int64)),
-        log_probs=torch.from_numpy(np.stack([t.log_probs[chunk] for t, chunk, _ in rows])),
-        advantages=torch.tensor([advantage for _, _, advantage in rows], dtype=torch.float32),
+        behavior=torch.from_numpy(np.stack([row.trajectory.log_probs[row.chunk] for row in rows])),
+        proximal=torch.from_numpy(np.stack([row.proximal for row in rows])),
+        fresh=torch.tensor([row.fresh for row in rows]),
+        advantages=torch.tensor([row.advantage for row in rows], dtype=torch.float32),
         mask=torch.from_numpy(token_mask(executed, tokens.shape[1], action_dim)),
     )

@@ -1,5 +1,7 @@
 """``use_torch_compile``: the same policy from compiled blocks, in rollout and update. Compiles for real, so it is slow."""
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,12 @@ from siirl.config.schema import EmbodiedConfig, ModelConfig
 from siirl.policies.base import POLICIES, Sampling
 from siirl.policies.prismatic.policy import PrismaticPolicy
 from tests.policies.observations import observe, select
-from tests.policies.tiny import tiny_openvla, tiny_openvla_folder, tiny_policy, tiny_policy_folder
+from tests.policies.tiny import adapt, tiny_openvla, tiny_openvla_folder, tiny_policy, tiny_policy_folder
+
+COMPILER = os.environ.get("CXX", "g++")
+pytestmark = pytest.mark.skipif(
+    shutil.which(COMPILER) is None, reason=f"use_torch_compile is NOT TESTED here: there is no C++ compiler {COMPILER}"
+)
 
 
 def gradients(policy: PrismaticPolicy) -> list[torch.Tensor]:
@@ -51,3 +58,25 @@ def test_compiled_blocks_act_and_learn_alike(
     assert first - before >= 3, "acting, going on and learning, or Llama and vision"
     assert second == first, "other sizes need no other code"
     assert not counters["graph_break"]
+
+
+def test_compiled_blocks_with_adapters_act_and_learn_alike() -> None:
+    policy, compiled = tiny_policy(), tiny_policy()
+    for each in (policy, compiled):
+        adapt(each, trained=True)
+        each.model.enable_gradient_checkpointing()
+    compiled.model.compile_blocks()
+    inputs = policy.prepare(observe(3))
+    sampling = Sampling(True, 1.3, range(3))
+    expected, chunk = policy.act(inputs, sampling), compiled.act(inputs, sampling)
+    assert torch.equal(chunk.sampled, expected.sampled)
+    assert (chunk.log_probs - expected.log_probs).abs().max() < 1e-4
+    for each in (policy, compiled):
+        each.evaluate(inputs, expected.sampled, 1.3).log_probs.sum().backward()
+    learnt = {name: p.grad for name, p in policy.model.named_parameters() if p.grad is not None}
+    assert learnt
+    assert all(".lora_" in name for name in learnt)
+    found = {name: p.grad for name, p in compiled.model.named_parameters() if p.grad is not None}
+    assert found.keys() == learnt.keys()
+    for name, gradient in learnt.items():
+        assert (found[name] - gradient).norm() <= 1e-4 * gradient.norm().clamp(min=1), name

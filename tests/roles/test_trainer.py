@@ -246,6 +246,7 @@ def test_one_rank_refuses_to_offload_the_rollouts_parameters() -> None:
     config.actor_rollout_ref.actor.fsdp_config.param_offload = True
     with pytest.raises(ValueError, match="param_offload=true needs several actor ranks, or a rollout on another slot"):
         Trainer(SmallPolicy(), config, CPU)
+    assert Trainer(SmallPolicy(), config, CPU, shared=False).version == 0
 
 
 def test_half_precision_weights_are_refused() -> None:

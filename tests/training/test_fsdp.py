@@ -1,6 +1,5 @@
 """FSDP2 on real processes: two gloo ranks must train as one does, and read each other's checkpoints."""
 
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,21 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 from torch.distributed.tensor import DTensor
 
 from siirl.config.schema import Config, FSDPConfig
 from siirl.data.trajectory import Trajectory
 from siirl.roles.trainer import Trainer
-from siirl.training.fsdp import ALONE, Ranks, full_parameters, init_ranks, transformer_blocks
+from siirl.training.fsdp import ALONE, Ranks, full_parameters, transformer_blocks
+from tests.training.ranks import CPU, on_ranks
 from tests.training.updates import SmallPolicy, play, small_config, weights
 
 if TYPE_CHECKING:
     from siirl.policies.prismatic.policy import PrismaticPolicy
 
-CPU = torch.device("cpu")
 CHUNKS = [
     3,
     1,
@@ -47,22 +44,6 @@ def fetch(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
 
 def update(policy: SmallPolicy, trainer: Trainer[Trajectory], episodes_of: SmallPolicy, seed: int) -> dict[str, float]:
     return trainer.update(play(episodes_of, config(), CHUNKS, seed), CHUNKS, ADVANTAGES, fetch)
-
-
-def on_two_ranks(work: Callable[[Ranks, Path], object], folder: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_rank, args=(port, work, folder), nprocs=2)
-
-
-def _rank(rank: int, port: int, work: Callable[[Ranks, Path], object], folder: Path) -> None:
-    torch.set_num_threads(1)
-    ranks = init_ranks(rank, 2, 2, "127.0.0.1", port, CPU)
-    try:
-        work(ranks, folder)
-    finally:
-        dist.destroy_process_group()
 
 
 def train_and_save(ranks: Ranks, folder: Path) -> None:
@@ -126,6 +107,8 @@ def train_openvla_oft(
     assert metrics["actor/rollout_train_logprob_diff"] < 1e-5
     trained = {name: tensor.clone() for name, tensor in full_parameters(policy.model, CPU)}
     torch.save(trained, folder / f"rank{ranks.rank}.pt")
+    if ranks.world > 1:
+        trainer.save(folder / "checkpoint")
     return trained
 
 
@@ -153,8 +136,27 @@ def skip_together(ranks: Ranks, folder: Path) -> None:
     )
 
 
+def train_stale(ranks: Ranks, folder: Path) -> dict[str, torch.Tensor]:
+    """An update on episodes of other weights, in two epochs: the second gives episodes to other ranks than the first."""
+    policy, stale = SmallPolicy(), config()
+    stale.trainer.max_staleness = 2
+    trainer: Trainer[Trajectory] = Trainer(policy, stale, CPU, ranks)
+    metrics = update(policy, trainer, SmallPolicy(seed=1), seed=0)
+    result = dict(full_parameters(policy.model, CPU))
+    torch.save({"metrics": metrics, "weights": result}, folder / f"rank{ranks.rank}.pt")
+    return result
+
+
 def all_of_them(ranks: Ranks, folder: Path) -> None:
-    for work in (train_and_save, train_openvla_oft, train_openvla, train_adapters, train_compiled, skip_together):
+    for work in (
+        train_and_save,
+        train_openvla_oft,
+        train_openvla,
+        train_adapters,
+        train_compiled,
+        skip_together,
+        train_stale,
+    ):
         (folder / work.__name__).mkdir(exist_ok=True)
         work(ranks, folder / work.__name__)
 
@@ -163,7 +165,7 @@ def all_of_them(ranks: Ranks, folder: Path) -> None:
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two ranks left behind, in a folder for each piece of work; starting processes takes longer than the work."""
     folder = tmp_path_factory.mktemp("two_ranks")
-    on_two_ranks(all_of_them, folder)
+    on_ranks(2, 2, all_of_them, folder)
     return folder
 
 
@@ -195,12 +197,22 @@ def test_two_ranks_train_as_one_and_either_reads_the_others_checkpoint(two_ranks
     on_one.save(tmp_path / "one")
     saved = weights(resumed)
     update(resumed, on_one, SmallPolicy(), seed=1)
-    on_two_ranks(load_and_train, tmp_path)  # 1 → 2
+    on_ranks(2, 2, load_and_train, tmp_path)  # 1 → 2
     for rank in range(2):
         result = read(tmp_path / f"{rank}.pt")
         assert result["version"] == 6
         assert all(torch.equal(result["loaded"][k], saved[k]) for k in result["loaded"])
         assert_close(result["weights"], weights(resumed))
+
+
+def test_two_ranks_make_up_for_stale_weights_as_one_does(two_ranks: Path, tmp_path: Path) -> None:
+    train_stale(ALONE, tmp_path)
+    expected = read(tmp_path / "rank0.pt")
+    for rank in range(2):
+        result = read(two_ranks / "train_stale" / f"rank{rank}.pt")
+        assert_close(result["weights"], expected["weights"])
+        assert result["metrics"] == pytest.approx(expected["metrics"], rel=1e-4, abs=1e-6)
+    assert expected["metrics"]["actor/behavior_kl"] > 0.01
 
 
 def test_all_ranks_skip_a_step_that_is_not_finite_on_one(two_ranks: Path) -> None:

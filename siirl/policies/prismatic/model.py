@@ -157,11 +157,11 @@ class PrismaticVLA(nn.Module):
     def halved_by_autocast(self) -> set[str]:
         """Names of the parameters that autocast casts for every product: those of linear layers and convolutions. They may
         rest in its dtype, and nothing that it computes changes."""
+        exempt = tuple(f"{part}." for part in self.float32_parts)
         return {
             f"{layer}.{name}"
             for layer, module in self.named_modules()
-            if isinstance(module, nn.Linear | nn.Conv2d)
-            and not f"{layer}.".startswith(tuple(f"{p}." for p in self.float32_parts))
+            if isinstance(module, nn.Linear | nn.Conv2d) and not f"{layer}.".startswith(exempt)
             for name, _ in module.named_parameters(recurse=False)
         }
 
