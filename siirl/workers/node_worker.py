@@ -55,6 +55,7 @@ class NodeWorker:
         self._rollout: Rollout | None = None
         self._embedder: Embedder | None = None
         self._weight_sync: WeightSync | None = None
+        self._sends = seat.world > seat.actors  # else weights only go from shards to copies on the same slot
         rollout = config.actor_rollout_ref.rollout
         shares_weights = {"actor", "rollout"} <= seat.roles and seat.actors == 1
         acting = None
@@ -113,7 +114,7 @@ class NodeWorker:
             moved = 0.0
             if self._weight_sync:
                 synced = self._weight_sync.sync(version)
-                moved, version = synced["bytes"], int(synced["version"])
+                moved, version = synced["bytes"] * self._sends, int(synced["version"])
             if self._rollout:
                 self._rollout.release(step, version or 0)
         return {"weight_sync/bytes": moved}
