@@ -1,4 +1,4 @@
-"""A small Ray program in the place of the training: ``program.py OUT CODE`` writes what it finds to ``OUT`` and exits with ``CODE``;
+"""A small Ray program in the place of the training: ``program.py OUT CODE`` writes what it finds to ``OUT``, exits with ``CODE``;
 with ``CODE`` "stay" it then calls the machine of rank 1 again and again.
 """
 

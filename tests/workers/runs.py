@@ -103,7 +103,7 @@ def assert_trained_alike(left: Path, right: Path, start: Path, step: int = 2) ->
     names = [name for name in ours if name.startswith(MODEL)]
     gap = sum((ours[name] - theirs[name]).square().sum() for name in names)
     learned = sum((theirs[name] - before[name.removeprefix(MODEL)]).square().sum() for name in names)
-    assert 0 < learned
+    assert learned > 0
     assert (gap / learned) ** 0.5 < 0.01
 
 
