@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from siirl.config.checks import check_config
 from siirl.config.load import config_to_yaml, load_config, read_config
 from siirl.config.placement import ROLES, check_roles, parse_slots, place, read_placement, show_slots, spread
-from siirl.config.problems import show
+from siirl.config.problems import ConfigError, show
 from siirl.config.schema import Config
 from tests.config.folders import path_override, policy_folder
 
@@ -201,3 +201,13 @@ def test_things_are_spread_evenly_and_in_order(count: int, slots: list[int]) -> 
     assert sum(numbers) == len(places) == count
     assert max(numbers) - min(numbers) <= 1
     assert [slots.index(place) for place in places] == sorted(slots.index(place) for place in places)
+
+
+def test_the_slots_of_a_refused_cluster_are_not_judged(tmp_path: Path) -> None:
+    """The default that stands in for the number of machines has too few slots."""
+    entries = f"{KEY}={{env: 0, rollout: 0, actor: 5-4}}"
+    with pytest.raises(ConfigError) as caught:
+        load_config("quickstart", [path_override(tmp_path), "trainer.nnodes=many", entries, f"{KEY}.env=7"])
+    nodes, actor = caught.value.problems
+    assert nodes.startswith("trainer.nnodes=many: ")
+    assert actor.startswith(f"{KEY}.actor=5-4: ")
