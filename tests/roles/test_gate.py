@@ -1,4 +1,4 @@
-"""Gate and cancel: nothing acts before its weights are there, versions are those that acted, and a cancelled run leaves nothing."""
+"""Gate and cancel: nothing acts before its weights are there, versions are those that acted, a cancelled run leaves nothing."""
 
 import threading
 import time
