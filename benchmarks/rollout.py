@@ -4,6 +4,8 @@
 process per core execute the very same actions in the same episodes without Ray and without a policy. The floor counts
 their physics and one frame per chunk. Both are repeated in turns, because the machine's speed drifts. Steps after an
 episode's end are what the simulators' own counters say beyond the episodes' lengths and settling.
+
+``--schedules`` also compares with the schedules of others (`benchmarks/schedules.py`).
 """
 
 import argparse
@@ -18,6 +20,7 @@ import ray
 import torch
 
 from benchmarks.common import print_table, write_result
+from benchmarks.schedules import compare
 from siirl.client.main_dag import manifests
 from siirl.config.load import load_config
 from siirl.config.schema import Config, EnvConfig
@@ -37,6 +40,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=8, help="prompts; each is rolled out rollout.n times")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--schedules", action="store_true", help="also compare with the schedules of others")
+    parser.add_argument("--long-episodes", type=int, default=9, help="episodes of the schedules at 512 steps")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     given = parser.parse_args()
     config = load_config("quickstart", given.overrides)
@@ -50,7 +55,10 @@ def main() -> None:
         rows[-1]["ratio"] = rows[-1]["steps_per_s_without_policy"] / rows[-1]["floor_steps_per_s"]
         print(rows[-1], flush=True)
     workers.close()
-    report(config, rows)
+    result = report(config, rows)
+    if given.schedules:
+        result["schedules"] = compare(config, specs, given.long_episodes, given.repeats)
+    print(write_result("rollout", result))
 
 
 def _prompts(config: Config, count: int) -> list:
@@ -141,8 +149,8 @@ def _replay(env_config: EnvConfig, replays: list[Replay], barrier: Any, results:
     env.close()
 
 
-def report(config: Config, rows: list[dict[str, Any]]) -> None:
-    """Medians as a table, everything as JSON."""
+def report(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians as a table, and everything that goes into the JSON."""
     keys = ["steps_per_s", "steps_per_s_without_policy", "floor_with_resets_steps_per_s", "floor_steps_per_s", "ratio"]
     medians = {key: statistics.median(row[key] for row in rows) for key in keys}
     after_end = sum(row["steps_after_the_end"] for row in rows)
@@ -159,7 +167,7 @@ def report(config: Config, rows: list[dict[str, Any]]) -> None:
         ],
     )
     env = config.actor_rollout_ref.embodied.env
-    print(write_result("rollout", {"num_envs": env.num_envs, "medians": medians, "runs": rows}))
+    return {"num_envs": env.num_envs, "medians": medians, "runs": rows}
 
 
 if __name__ == "__main__":
