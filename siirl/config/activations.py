@@ -72,9 +72,19 @@ def activation_bytes(shapes: Shapes, forward: Forward) -> int:
 
 def copy_bytes(shapes: Shapes) -> int:
     """bf16 copies of weights that autocast keeps during a forward: of all matrices that multiply activations."""
-    unused = ("embed_tokens.weight", "lm_head.weight", "pos_embed", "cls_token", "reg_token")
-    used = _without_last_vision_blocks(shapes)
-    return BF16 * sum(math.prod(shape) for name, shape in used.items() if len(shape) > 1 and not name.endswith(unused))
+    return BF16 * _halved(_without_last_vision_blocks(shapes))
+
+
+def acting_bytes(shapes: Shapes, half: bool) -> int:
+    """Weights of a copy that only acts, of which ``half`` lets the matrices rest in bf16."""
+    size = FP32 * sum(math.prod(shape) for shape in shapes.values())
+    return size - (FP32 - BF16) * _halved(shapes) if half else size
+
+
+def _halved(shapes: Shapes) -> int:
+    """Parameters in matrices that autocast multiplies with."""
+    exempt = ("embed_tokens.weight", "lm_head.weight", "pos_embed", "cls_token", "reg_token")
+    return sum(math.prod(shape) for name, shape in shapes.items() if len(shape) > 1 and not name.endswith(exempt))
 
 
 def _llama_block(block: Shapes, half: bool) -> int:

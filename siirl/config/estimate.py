@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from siirl.config.activations import FP32, Forward, activation_bytes, copy_bytes
+from siirl.config.activations import FP32, Forward, acting_bytes, activation_bytes, copy_bytes
 from siirl.config.lora import adapter_parameters
 from siirl.config.placement import WORKER_ROLES, Placement, place, slots_per_machine, spread
 from siirl.config.schema import Config, EmbodiedConfig
@@ -58,9 +58,11 @@ def estimate_rows(config: Config) -> list[Row]:
     for where, roles in _kinds(placement).items():
         held = _actor(config, shapes, ranks) if "actor" in roles else {}
         if "rollout" in roles and ("actor" not in roles or ranks > 1):
-            name = "whole weights for acting, float32" if training else "policy weights, float32"
-            held[name] = FP32 * (_parameters(shapes) + adapter_parameters(shapes, ref.model))
-        if ref.model.dtype == "bf16" and {"rollout", "actor"} & roles:
+            half = ref.model.dtype == "bf16"
+            held["whole weights for acting" + (", mostly bf16" if half else ", float32")] = (
+                acting_bytes(shapes, half) + FP32 * adapter_parameters(shapes, ref.model)
+            )
+        if ref.model.dtype == "bf16" and "actor" in roles:
             held["bf16 copies of the weights in a forward"] = copy_bytes(shapes)
         if "embedding" in roles and encoder:
             held["video encoder, float32"] = encoder * FP32
@@ -104,14 +106,15 @@ def _actor(config: Config, shapes: Shapes, ranks: int) -> dict[str, float]:
 
 
 def _trajectories(config: Config) -> Row:
-    """Images of the episodes of a generation batch, all of them at full length; everything else of them is small."""
+    """Images of the episodes of a step's generation batches, and of the steps that may be ahead, all of them at full length;
+    everything else of them is small."""
     rollout, embodied, env = (
         config.actor_rollout_ref.rollout,
         config.actor_rollout_ref.embodied,
         config.actor_rollout_ref.embodied.env,
     )
     groups = math.ceil(config.data.train_batch_size * config.algorithm.embodied_sampling.oversample_factor)
-    groups *= config.algorithm.filter_groups.max_num_gen_batches
+    groups *= config.algorithm.filter_groups.max_num_gen_batches * (1 + config.trainer.max_staleness)
     frames = math.ceil((env.max_steps or rollout.response_length) / embodied.action_chunks_len) + 1
     image = 3 * env.image_size**2 * embodied.num_images_in_input
     name = f"trajectories, at most {groups * rollout.n} episodes"
