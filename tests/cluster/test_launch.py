@@ -74,12 +74,12 @@ def test_a_machine_with_another_token_is_refused_and_missed(launcher: Launcher, 
     other.touch(mode=0o600)
     other.write_text("f" * 64)
     out = tmp_path / "out.json"
-    first = launcher.start(0, program(out, "0"), CLUSTER_TIMEOUT="25")
+    first = launcher.start(0, program(out, "0"), CLUSTER_TIMEOUT="15")
     second = launcher.start(1, program(out, "0"), RAY_AUTH_TOKEN_PATH=str(other))
     assert second.ends() == 1
     assert "rank 0 refused Ray's token of rank 1: all machines need the same one" in second.said
     assert first.ends() == 1
-    assert "after 25 s 1 of 2 machines have joined; missing ranks: 1" in first.said
+    assert "after 15 s 1 of 2 machines have joined; missing ranks: 1" in first.said
     assert not out.exists()
     assert_nothing_is_left(hosts)
 
