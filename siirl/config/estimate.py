@@ -59,9 +59,9 @@ def estimate_rows(config: Config) -> list[Row]:
         held = _actor(config, shapes, ranks) if "actor" in roles else {}
         if "rollout" in roles and ("actor" not in roles or ranks > 1):
             half = ref.model.dtype == "bf16"
-            held["whole weights for acting" + (", mostly bf16" if half else ", float32")] = (
-                acting_bytes(shapes, half) + FP32 * adapter_parameters(shapes, ref.model)
-            )
+            held["whole weights for acting" + (", mostly bf16" if half else ", float32")] = acting_bytes(
+                shapes, half
+            ) + FP32 * adapter_parameters(shapes, ref.model)
         if ref.model.dtype == "bf16" and "actor" in roles:
             held["bf16 copies of the weights in a forward"] = copy_bytes(shapes)
         if "embedding" in roles and encoder:

@@ -11,6 +11,9 @@ from siirl.config.schema import Config
 from tests.policies.tiny import adapt, tiny_policy, tiny_policy_folder
 
 
+ACTING = "whole weights for acting, mostly bf16"
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     save_file({"layers.0.w": torch.zeros(8, 4), "head": torch.zeros(5)}, tmp_path / "model-1.safetensors")
@@ -36,9 +39,8 @@ def test_weights_gradients_and_moments_of_every_shard(config: Config) -> None:
 def test_a_run_that_only_validates_has_whole_weights_and_simulators(config: Config, gpus: int) -> None:
     config.trainer.val_only, config.trainer.n_gpus_per_node = True, gpus
     config.actor_rollout_ref.embodied.video_embedding_model_path = "/not/read.pt"
-    weights, copies, simulators = estimate_rows(config)
-    assert (weights.name, weights.gib * GIB) == ("policy weights, float32", 4 * 69)
-    assert copies.name == "bf16 copies of the weights in a forward"
+    weights, simulators = estimate_rows(config)
+    assert (weights.name, weights.gib * GIB) == (ACTING, 4 * 5 + 2 * 64)
     assert simulators.name == f"{2 * max(1, gpus)} simulators"
 
 
@@ -61,7 +63,7 @@ def test_several_ranks_share_the_weights(config: Config) -> None:
     config.trainer.nnodes, config.trainer.n_gpus_per_node = 2, 4
     sizes = bytes_of(config)
     assert sizes["1/8 of policy weights, float32"] == 4 * 69 / 8
-    assert sizes["whole weights for acting, float32"] == 4 * 69
+    assert sizes[ACTING] == 4 * 5 + 2 * 64
 
 
 def test_every_kind_of_slot_has_rows_of_its_own(config: Config, tmp_path: Path) -> None:
@@ -71,15 +73,11 @@ def test_every_kind_of_slot_has_rows_of_its_own(config: Config, tmp_path: Path) 
     config.cluster.component_placement = {"env": "0-3", "rollout": "3-5", "actor": "5-7"}
     sizes = {(row.where, row.name): row.gib * GIB for row in estimate_rows(config)}
     acts, both, trains = "slot of rollout+embedding", "slot of rollout+embedding+actor", "slot of actor"
-    whole, shard = "whole weights for acting, float32", "1/3 of policy weights, float32"
-    assert sizes[acts, whole] == sizes[both, whole] == pytest.approx(4 * 69)
+    whole, shard = ACTING, "1/3 of policy weights, float32"
+    assert sizes[acts, whole] == sizes[both, whole] == pytest.approx(4 * 5 + 2 * 64)
     assert sizes[trains, shard] == sizes[both, shard] == pytest.approx(4 * 69 / 3)
     assert sizes[acts, "video encoder, float32"] == sizes[both, "video encoder, float32"] == 400
-    assert {name for where, name in sizes if where == acts} == {
-        whole,
-        "video encoder, float32",
-        "bf16 copies of the weights in a forward",
-    }
+    assert {name for where, name in sizes if where == acts} == {whole, "video encoder, float32"}
     assert (trains, whole) not in sizes
     assert (trains, "video encoder, float32") not in sizes
     assert sizes["machine with the most simulators", "6 simulators"] == pytest.approx(6 * 1.9 * GIB)
@@ -91,8 +89,9 @@ def test_a_single_rank_shares_its_weights_with_the_rollout_of_its_slot_alone(con
     config.cluster.num_cpu_slots_per_node = 2
     config.cluster.component_placement = {"env,rollout": "0-1", "actor": "0"}
     config.algorithm.reward = "sparse"
-    sizes = {(row.where, row.name): row.gib * GIB for row in estimate_rows(config)}
+    config.actor_rollout_ref.model.dtype = "fp32"
     whole = "whole weights for acting, float32"
+    sizes = {(row.where, row.name): row.gib * GIB for row in estimate_rows(config)}
     assert sizes["slot of rollout", whole] == sizes["slot of rollout+actor", "policy weights, float32"] == 4 * 69
     assert ("slot of rollout+actor", whole) not in sizes
     assert sizes["machine", "4 simulators"] == pytest.approx(4 * 1.9 * GIB)
@@ -103,6 +102,8 @@ def test_trajectories_and_simulators(config: Config) -> None:
     env.max_steps, env.image_size, env.num_envs = 80, 128, 3
     sizes = bytes_of(config)
     assert sizes["trajectories, at most 512 episodes"] == 512 * 11 * 128 * 128 * 3
+    config.trainer.max_staleness = 1
+    assert "trajectories, at most 1024 episodes" in bytes_of(config)
     assert sizes["3 simulators"] == pytest.approx(3 * 1.9 * GIB)
     env.max_texture_size = 512
     assert bytes_of(config)["3 simulators"] == pytest.approx(3 * 1.05 * GIB)
