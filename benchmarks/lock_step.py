@@ -11,8 +11,11 @@ from siirl.data.trajectory import EpisodeSpec, Trajectory
 from siirl.envs.base import EnvObs, StepResult
 from siirl.envs.libero import LiberoEnv, to_libero_gripper
 from siirl.policies.base import ActionChunk, Policy, Sampling, stack_observations
-from siirl.roles.running import RunningEpisode
+from siirl.roles.running import RunningEpisode, Weights
 from siirl.roles.slots import Died, EnvPool, Slots
+
+WEIGHTS = Weights(step=0, version=0)
+"""Those of the policy as it was loaded."""
 
 
 class LockStep:
@@ -52,7 +55,7 @@ class LockStep:
                 self.steps += int(result.executed[0])
                 if slot not in ended and (result.success[0] or result.terminated[0] or result.truncated[0]):
                     ended.add(slot)
-                    yield running[slot].finish(bool(result.success[0]), 0, 0, None)
+                    yield running[slot].finish(bool(result.success[0]), WEIGHTS, 0, None)
             if chunk == chunks or (len(ended) == len(specs) and not self.to_max_steps):
                 return
 
@@ -64,7 +67,7 @@ class LockStep:
         )
         chunk = self.policy.act(self.policy.prepare(obs), replace(sampling, seeds=[e.action_seed() for e in episodes]))
         for row, episode in enumerate(episodes):
-            episode.act(chunk.sampled[row].numpy(), chunk.log_probs[row].numpy(), 0)
+            episode.act(chunk.sampled[row].numpy(), chunk.log_probs[row].numpy(), WEIGHTS)
         return chunk
 
     def _wait(self, running: Sequence[RunningEpisode]) -> dict[int, StepResult]:

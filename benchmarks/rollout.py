@@ -47,6 +47,7 @@ def main() -> None:
     config = load_config("quickstart", given.overrides)
     specs = episode_specs(_prompts(config, given.prompts), n=config.actor_rollout_ref.rollout.n, seed=0, step=1)
     workers = RayWorkers(config, compile_plan(build_graph(config), config))
+    workers.sync(0)
     _roll_out(workers, config, specs[: 2 * config.actor_rollout_ref.embodied.env.num_envs])  # builds the simulators
     rows = []
     for _ in range(given.repeats):
@@ -68,12 +69,12 @@ def _prompts(config: Config, count: int) -> list:
 
 
 def _roll_out(workers: RayWorkers, config: Config, specs: list[EpisodeSpec]) -> tuple[dict[str, Any], list[Trajectory]]:
-    acting, simulated = workers.submit("stats").result()["seconds_acting"], _simulated_steps(workers)
+    acting, simulated = _seconds_acting(workers), _simulated_steps(workers)
     began = time.perf_counter()
     sampling = Sampling.of(config.actor_rollout_ref.rollout)
-    episodes = list(workers.rollout(specs, sampling, keep=True))
+    episodes = list(workers.rollout(specs, sampling, keep=True, after=0, expected_steps={}))
     wall = time.perf_counter() - began
-    acting = workers.submit("stats").result()["seconds_acting"] - acting
+    acting = _seconds_acting(workers) - acting
     simulated = _simulated_steps(workers) - simulated
     trajectories = ray.get([e.trajectory for e in episodes])
     steps = sum(t.summary.steps for t in trajectories)
@@ -88,6 +89,10 @@ def _roll_out(workers: RayWorkers, config: Config, specs: list[EpisodeSpec]) -> 
         # acting keeps one core busy, so it takes its share of what all cores could have simulated
         "steps_per_s_without_policy": steps / (wall - acting / CORES),
     }, trajectories
+
+
+def _seconds_acting(workers: RayWorkers) -> float:
+    return sum(stats["seconds_acting"] for stats in workers.stats())
 
 
 def _simulated_steps(workers: RayWorkers) -> int:
