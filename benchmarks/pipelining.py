@@ -2,9 +2,9 @@
 
 ``python -m benchmarks.pipelining`` runs the same real LIBERO episodes with a policy on an emulated accelerator: `DevicePolicy`
 adds a wait in which no core is used, as long as a simulator needs for a chunk (a larger policy on this machine's own cores would
-slow the simulators down, which overlap cannot make up for). Collocated, as others schedule it, all simulators wait while the policy
-acts for all, and the policy waits while they simulate; the continuous rollout keeps both busy, with one batch of whatever is ready,
-or with the slots split in two.
+slow the simulators down, which overlap cannot make up for). Collocated, as others schedule it, all simulators wait while the
+policy acts for all, and the policy waits while they simulate; the continuous rollout keeps both busy, with one batch of whatever
+is ready, or with the slots split in two.
 """
 
 import argparse

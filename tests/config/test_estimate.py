@@ -10,7 +10,6 @@ from siirl.config.estimate import GIB, estimate_rows, memory_estimate
 from siirl.config.schema import Config
 from tests.policies.tiny import adapt, tiny_policy, tiny_policy_folder
 
-
 ACTING = "whole weights for acting, mostly bf16"
 
 
