@@ -51,7 +51,10 @@ WRONG = {
         ["trainer.resume_from_path=absent/global_step_3", "resume_mode=auto"],
     ),
     "no such pipeline": ({"dag.custom_pipeline_fn": "tests.nowhere:f"}, ["dag.custom_pipeline_fn='tests.nowhere:f'"]),
-    "too many accelerators": ({"trainer.n_gpus_per_node": 8}, ["8", "trainer.n_gpus_per_node"]),
+    "a slot that is not there": (
+        {"cluster.component_placement": "{env: 0-8, rollout: 0, actor: 0}"},
+        ["cluster.component_placement.env=0-8", "the 1 that there are; 0-8 names slot 8"],
+    ),
 }
 
 
