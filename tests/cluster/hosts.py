@@ -5,11 +5,13 @@ through the cable, which can be cut. Needs root and ``ip`` (Debian's iproute2); 
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -80,6 +82,19 @@ class Host:
             time.sleep(0.05)
 
 
+def remove_abandoned() -> None:
+    """Remove the hosts of test runs that were killed, and what still runs on them."""
+    for name in _namespaces():
+        owner = re.fullmatch(r"siirl-(\d+)-[01]", name)
+        if owner and not Path("/proc", owner[1]).exists():
+            Host(name, "").kill()
+            _ip("netns", "del", name)
+
+
+def _namespaces() -> set[str]:
+    return {line.split()[0] for line in _ip("netns", "list").splitlines() if line.strip()}
+
+
 class Hosts:
     """Context manager: two hosts, ``10.77.0.1`` and ``10.77.0.2``, that see only each other. Whatever runs on them is killed at
     the end.
@@ -92,6 +107,7 @@ class Hosts:
         self.hosts = [Host(f"siirl-{os.getpid()}-{number}", f"10.77.0.{number + 1}") for number in range(2)]
 
     def __enter__(self) -> Self:
+        remove_abandoned()
         try:
             for host in self.hosts:
                 _ip("netns", "add", host.name)
@@ -123,7 +139,7 @@ class Hosts:
         _ip("-n", self.hosts[1].name, "link", "set", INTERFACE, "up")
 
     def _remove(self) -> None:
-        there = {line.split()[0] for line in _ip("netns", "list").splitlines() if line.strip()}
+        there = _namespaces()
         for host in self.hosts:
             if host.name in there:
                 host.kill()
