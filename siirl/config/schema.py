@@ -55,7 +55,7 @@ class EmbodiedSamplingConfig:
     accuracy_upper_bound: float = key(0.9, "Largest accuracy that trains (inclusive).", minimum=0, maximum=1)
     filter_truncated: bool = key(False, "Also drop groups that hold an episode ended by env.max_steps.")
     oversample_factor: float = key(
-        1.0, "Groups rolled out per generation batch, as a multiple of data.train_batch_size; the surplus that survives the filter is cut.", minimum=1
+        1.0, "Groups rolled out per generation batch, as a multiple of data.train_batch_size; once enough passed the filter, the rest is cancelled (with trainer.deterministic: run to the end and cut).", minimum=1
     )
 
 
