@@ -62,6 +62,8 @@ def test_a_lost_host_ends_the_run_with_its_reason_and_the_run_goes_on_elsewhere(
     assert "a worker of the run, or its machine, is gone" in first.said
     assert "trainer.resume_mode=auto" in first.said
     assert second.ends(60) != 0
+    if fault == "cut link":
+        assert "rank 1 lost rank 0 without a goodbye" in second.said
     step = int(newest.read_text())
     assert main(command_line(run, policy, BY_SEED, INLINE, {"trainer.total_training_steps": step + 1})) == 0
     assert log_of(run)[-1]["step"] == step + 1

@@ -1,5 +1,6 @@
 """Runs on several slots with a simulator that costs nothing: every kind of placement trains as one slot does."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,37 +8,30 @@ import pytest
 
 from siirl.client.main_dag import main
 from siirl.dag.run import train
+from siirl.training.dcp import MODEL
 from tests.workers.runs import (
     BY_SEED,
     ENV,
     EXACT,
     GENTLE,
+    INLINE,
     TOY,
     assert_trained_alike,
     command_line,
     configured,
     log_of,
     opened,
+    weights_of,
 )
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 TWO, THREE = ({"cluster.num_cpu_slots_per_node": count} for count in (2, 3))
 PLACE = "cluster.component_placement"
-COLLOCATED = TWO
 DISAGGREGATED = TWO | {PLACE: "{env: 0, rollout: 0, actor: 1}"}
 APART = THREE | {PLACE: "{env: 0, rollout: 1, actor: 2}"}
 HYBRID = TWO | {PLACE: "{env: 0, rollout: 1, actor: all}"}
 TWO_ROLL_OUT = THREE | {PLACE: "{env: 0-1, rollout: 0-1, actor: 2}"}
-TWO_TRAIN = THREE | {PLACE: "{env: 2, rollout: 2, actor: [0, 1]}"}
-LAYOUTS = {
-    "collocated": COLLOCATED,
-    "disaggregated": DISAGGREGATED,
-    "all apart": APART,
-    "hybrid": HYBRID,
-    "two roll out": TWO_ROLL_OUT,
-    "two train": TWO_TRAIN,
-}
 LEARNS = BY_SEED | GENTLE | {"trainer.save_freq": 2, f"{ENV}.num_envs": 1}
 
 
@@ -47,29 +41,38 @@ def run(folder: Path, policy: Path, *settings: dict[str, Any]) -> list[dict[str,
 
 
 @pytest.fixture(scope="module")
-def one_slot(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def one_process(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two deterministic steps on one slot."""
-    folder = tmp_path_factory.mktemp("one_slot")
-    run(folder, policy)
+    folder = tmp_path_factory.mktemp("one_process")
+    run(folder, policy, INLINE, {"trainer.save_freq": 1})
     return folder
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_placement_trains_as_one_slot_does(layout: str, one_slot: Path, policy: Path, tmp_path: Path) -> None:
-    rows = run(tmp_path, policy, LAYOUTS[layout])
-    assert_trained_alike(tmp_path, one_slot, policy)
-    for row, alone in zip(rows, log_of(one_slot), strict=True):
+@pytest.mark.parametrize("layout", [APART, HYBRID], ids=["all apart", "hybrid"])
+def test_roles_train_apart_as_on_one_slot(
+    layout: dict[str, Any], one_process: Path, policy: Path, tmp_path: Path
+) -> None:
+    rows = run(tmp_path, policy, layout)
+    assert_trained_alike(tmp_path, one_process, policy)
+    assert_measured_alike(rows, log_of(one_process))
+    assert all((row["weight_sync/bytes"] > 0) == (layout == APART) for row in rows)
+
+
+def test_a_run_of_one_slot_goes_on_with_every_role_on_two(one_process: Path, policy: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(one_process, tmp_path / "run"))
+    shutil.rmtree(folder / "global_step_2")
+    (folder / "latest_checkpointed_iteration.txt").write_text("1")
+    rows = run(folder, policy, TWO)
+    assert [row["step"] for row in rows] == [1, 2]
+    assert_trained_alike(folder, one_process, policy)
+    assert_measured_alike(rows, log_of(one_process))
+
+
+def assert_measured_alike(rows: list[dict[str, float]], alone: list[dict[str, float]]) -> None:
+    for row, other in zip(rows, alone, strict=True):
         for name in ("rollout/success_rate", "rollout/episode_length", "rollout/reward_mean"):
-            assert row[name] == alone[name], name
+            assert row[name] == other[name], name
         assert row["actor/rollout_train_logprob_diff"] < 1e-5, "those who act have the weights that are trained"
-        sends = layout in ("disaggregated", "all apart", "two roll out", "two train")
-        assert (row["weight_sync/bytes"] > 0) == sends
-
-
-def test_a_run_goes_on_with_another_placement(one_slot: Path, policy: Path, tmp_path: Path) -> None:
-    run(tmp_path, policy, {"trainer.total_training_steps": 1})
-    run(tmp_path, policy, COLLOCATED)
-    assert_trained_alike(tmp_path, one_slot, policy)
 
 
 def test_the_next_rollout_acts_while_the_update_runs(policy: Path, tmp_path: Path) -> None:
@@ -118,9 +121,8 @@ def test_oversampled_groups_that_are_not_needed_are_cancelled(policy: Path, tmp_
 
 def test_only_adapters_are_sent(policy: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
-    once = {"trainer.total_training_steps": 1, "trainer.save_freq": -1}
-    (whole,) = run(tmp_path / "whole", policy, DISAGGREGATED, once)
-    lora = {"actor_rollout_ref.model.lora_rank": 2}
-    (adapters,) = run(tmp_path / "adapters", policy, DISAGGREGATED, once, lora)
-    assert 0 < adapters["weight_sync/bytes"] < 0.5 * whole["weight_sync/bytes"]
-    assert adapters["actor/rollout_train_logprob_diff"] < 1e-5
+    once = {"trainer.total_training_steps": 1, "trainer.save_freq": 1, "actor_rollout_ref.model.lora_rank": 2}
+    (row,) = run(tmp_path, policy, DISAGGREGATED, once)
+    adapters = [tensor for name, tensor in weights_of(tmp_path, 1).items() if name.startswith(MODEL)]
+    assert row["weight_sync/bytes"] == 4 * sum(tensor.numel() for tensor in adapters) > 0
+    assert row["actor/rollout_train_logprob_diff"] < 1e-5
