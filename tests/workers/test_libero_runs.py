@@ -79,6 +79,7 @@ def workers(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     config = configured(command_line(tmp_path_factory.mktemp("faults"), policy, EXACT, {f"{ENV}.step_timeout": 30}))
     with started(config) as (_, workers):
         assert isinstance(workers, RayWorkers)
+        workers.sync(0)
         yield workers
 
 
@@ -91,7 +92,7 @@ SPECS = [
 def roll_out(workers: RayWorkers, signal_after_first: tuple[int, int] | None = None) -> dict[int, Trajectory]:
     """Trial → trajectory; after the first of them, a (process, signal) is sent, while two others are under way."""
     found = {}
-    for episode in workers.rollout(SPECS, Sampling(True, 1.0), keep=True):
+    for episode in workers.rollout(SPECS, Sampling(True, 1.0), keep=True, after=0, expected_steps={}):
         if not found and signal_after_first is not None:
             os.kill(*signal_after_first)
         found[episode.summary.spec.trial_id] = ray.get(episode.trajectory)
