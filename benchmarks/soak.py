@@ -52,6 +52,7 @@ def soak(folder: Path, steps: int) -> Samples:
     hook = {"env_vars": {toy.FAULTS: str(faults)}, "worker_process_setup_hook": "tests.workers.toy.register"}
     ray.init(address="local", num_cpus=4, include_dashboard=False, configure_logging=False, runtime_env=hook)
     endless = {"trainer.total_training_steps": steps, "trainer.save_freq": steps // 4, f"{ENV}.num_envs": 2}
+    endless[f"{ENV}.image_size"] = 256  # large enough for trajectories to go to the object store
     config = configured(command_line(folder / "run", tiny_policy_folder(folder), TOY, BY_SEED, endless))
     with opened(config) as (session, executor, workers):
         processes = {"driver": os.getpid()}
