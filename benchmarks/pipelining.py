@@ -1,13 +1,15 @@
 """What overlapping acting and simulating gains when both take about the same time.
 
-``python -m benchmarks.pipelining`` runs the same real LIBERO episodes with a policy on an emulated accelerator: `DevicePolicy`
-adds a wait in which no core is used, as long as a simulator needs for a chunk (a larger policy on this machine's own cores would
-slow the simulators down, which overlap cannot make up for). Collocated, as others schedule it, all simulators wait while the
-policy acts for all, and the policy waits while they simulate; the continuous rollout keeps both busy, with one batch of whatever
-is ready, or with the slots split in two.
+``python -m benchmarks.pipelining`` runs the same real LIBERO episodes, in two simulators per core, with a policy on an emulated
+accelerator: `DevicePolicy` adds a wait in which no core is used, for every row as long as makes acting for all slots take the time
+that all of them need to simulate a chunk. (A larger policy on this machine's own cores would slow the simulators down, which overlap
+cannot make up for.) Collocated, as others schedule it, all simulators wait while the policy acts for all, and the policy waits while
+they simulate: at best overlap makes that twice as fast. The continuous rollout keeps both busy, with one batch of whatever is ready,
+or with the slots split in two.
 """
 
 import argparse
+import os
 import statistics
 import time
 from dataclasses import replace
@@ -20,9 +22,11 @@ from siirl.config.load import load_config
 from siirl.data.sampler import episode_specs
 from siirl.policies.base import ActionChunk, Policy, PolicyInputs, Sampling
 
+CORES = os.cpu_count() or 1
+
 
 class DevicePolicy:
-    """A policy whose `act` takes ``seconds`` longer without a core."""
+    """A policy whose `act` takes ``seconds`` longer for each row, without a core."""
 
     def __init__(self, policy: Policy, seconds: float) -> None:
         self._policy, self.seconds = policy, seconds
@@ -32,24 +36,25 @@ class DevicePolicy:
 
     def act(self, inputs: PolicyInputs, sampling: Sampling) -> ActionChunk:
         """See `Policy.act`."""
-        time.sleep(self.seconds)
+        time.sleep(self.seconds * len(sampling.seeds))
         return self._policy.act(inputs, sampling)
 
 
 def main() -> None:
     """Measure, print and write ``results/pipelining.json``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=8)
+    parser.add_argument("--episodes", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=2)
     given = parser.parse_args()
-    config = load_config("quickstart", ["actor_rollout_ref.embodied.env.num_envs=2"])
+    config = load_config("quickstart", [f"actor_rollout_ref.embodied.env.num_envs={2 * CORES}"])
     specs = episode_specs(manifests(config)[0][:1], n=given.episodes, seed=0, step=1)
     specs = [replace(spec, max_steps=80) for spec in specs]
     comparison = Comparison(config)
     try:
-        comparison.continuous(specs[:2])
-        chunk_s = _chunk_seconds(comparison.continuous(specs), comparison.pool.num_slots)
-        comparison.policy = DevicePolicy(comparison.policy, chunk_s)  # type: ignore[assignment]
+        slots = comparison.pool.num_slots
+        comparison.continuous(specs[:slots])
+        chunk_s = _chunk_seconds(comparison.continuous(specs), slots)
+        comparison.policy = DevicePolicy(comparison.policy, chunk_s / slots)  # type: ignore[assignment]
         rows = [row for _ in range(given.repeats) for row in _in_turn(comparison, specs)]
     finally:
         comparison.close()
@@ -57,7 +62,7 @@ def main() -> None:
 
 
 def _chunk_seconds(row: dict[str, Any], slots: int) -> float:
-    """Seconds that a simulator works for a chunk."""
+    """Seconds that a simulator takes for a chunk while the others simulate too."""
     return row["simulators_work"] * row["wall_s"] * slots / (row["steps"] / 8)
 
 
@@ -77,7 +82,7 @@ def report(chunk_s: float, rows: list[dict[str, Any]]) -> None:
     speed = {n: statistics.median(row["steps_per_s"] for row in rows if row["schedule"] == n) for n in names}
     gains = {name: speed[name] / speed[names[0]] for name in names}
     print_table(
-        f"acting waits {chunk_s * 1e3:.0f} ms for its device, as long as a chunk is simulated",
+        f"acting for all slots takes {chunk_s * 1e3:.0f} ms, as simulating a chunk in all of them does",
         ["schedule", "env steps/s", "gain"],
         [[name, f"{speed[name]:.1f}", f"{gains[name]:.2f}"] for name in names],
     )
