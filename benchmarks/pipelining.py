@@ -1,11 +1,11 @@
 """What overlapping acting and simulating gains when both take about the same time.
 
 ``python -m benchmarks.pipelining`` runs the same real LIBERO episodes, in two simulators per core, with a policy on an emulated
-accelerator: `DevicePolicy` adds a wait in which no core is used, for every row as long as makes acting for all slots take the time
-that all of them need to simulate a chunk. (A larger policy on this machine's own cores would slow the simulators down, which overlap
-cannot make up for.) Collocated, as others schedule it, all simulators wait while the policy acts for all, and the policy waits while
-they simulate: at best overlap makes that twice as fast. The continuous rollout keeps both busy, with one batch of whatever is ready,
-or with the slots split in two.
+accelerator: `DevicePolicy` adds a wait in which no core is used, for every row as long as makes acting for all slots take the
+time that all of them need to simulate a chunk. (A larger policy on this machine's own cores would slow the simulators down, which
+overlap cannot make up for.) Collocated, as others schedule it, all simulators wait while the policy acts for all, and the policy
+waits while they simulate: at best overlap makes that twice as fast. The continuous rollout keeps both busy, with one batch of
+whatever is ready, or with the slots split in two.
 """
 
 import argparse
