@@ -7,23 +7,21 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
-from torch import Tensor
 
 from siirl.config.lora import RANK
 from siirl.config.schema import Config, ModelConfig
 from siirl.policies.base import POLICIES
 from siirl.policies.lora import factor_names, lora_config
-from siirl.policies.prismatic.loading import read_json, write_weights_file
+from siirl.policies.prismatic.loading import read_json
 from siirl.policies.prismatic.parts import complete, find_parts
-from siirl.training.parameters import BACK, Parameters, adapted_layers, merged_parameters, reading, saved_parameters
+from siirl.policies.prismatic.writing import write_weights, write_weights_file
+from siirl.training.parameters import BACK, adapted_layers, merged_parameters, reading, saved_parameters
 
 log = logging.getLogger(__name__)
 
-SHARD_BYTES = 5 * 10**9
 COPIED = {".json", ".jinja", ".model", ".py", ".txt"}
 """Suffixes of what surrounds the weights: config, statistics, tokenizer, processor, published model code. Weights in other
 formats are not copied, because they are the start policy's, nor is its model card."""
-INDEX = ".index.json"
 
 
 def export(checkpoint: Path, start: Path, folder: Path, config: Config) -> list[Path]:
@@ -49,7 +47,7 @@ def export(checkpoint: Path, start: Path, folder: Path, config: Config) -> list[
     with _all_or_nothing(folder):
         with_adapters = model.lora_rank > 0
         trained = merged_parameters(checkpoint, start, model) if with_adapters else saved_parameters(checkpoint)
-        weights = write_weights(trained, folder)
+        weights = write_weights(trained.tensors, trained.read, folder)
         copy_other_files(start, folder)
         POLICIES.get(embodied.embodied_type).longest_prompt(ModelConfig(path=str(folder)), embodied, [""])
     return weights
@@ -95,47 +93,13 @@ def _factors(layer: str) -> Iterator[tuple[str, str]]:
     return zip(factor_names(layer), ("lora_A", "lora_B"), strict=True)
 
 
-def write_weights(trained: Parameters, folder: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
-    """Write parameters as safetensors, bit for bit and under their published names.
-
-    Args:
-        shard_bytes: more than this go into several files with an index; a tensor is never split.
-    """
-    shards = split(trained.tensors, shard_bytes)
-    files = [folder / f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
-    if len(shards) == 1:
-        files = [folder / "model.safetensors"]
-    for file, shard in zip(files, shards, strict=True):
-        log.info("writing %s", file)
-        write_weights_file(trained.read(shard), file)  # let go before the next file's are read
-    if len(shards) > 1:
-        weight_map = {name: file.name for file, shard in zip(files, shards, strict=True) for name in shard}
-        size = sum(tensor.nbytes for tensor in trained.tensors.values())
-        index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
-        (folder / f"model.safetensors{INDEX}").write_text(json.dumps(index, indent=2))
-    return files
-
-
-def split(tensors: dict[str, Tensor], shard_bytes: int) -> list[list[str]]:
-    """Names of ``tensors``, in order, in shards of at most ``shard_bytes``; a larger tensor has a shard of its own."""
-    shards: list[list[str]] = [[]]
-    size = 0
-    for name, tensor in tensors.items():
-        if shards[-1] and size + tensor.nbytes > shard_bytes:
-            shards.append([])
-            size = 0
-        shards[-1].append(name)
-        size += tensor.nbytes
-    return shards
-
-
 def copy_other_files(start: Path, folder: Path) -> None:
     """Copy what surrounds the weights, unchanged but for one thing: a part that lay in a file of its own beside the start
     policy's weights is among the trained ones, so that ``config.json`` must now say what that file told."""
     with reading(start, BACK):
         files = sorted(file for file in start.iterdir() if file.is_file())
     for file in files:
-        if file.suffix in COPIED and not file.name.endswith(INDEX):
+        if file.suffix in COPIED and not file.name.endswith(".index.json"):
             with reading(start, BACK):
                 content = file.read_bytes()
             (folder / file.name).write_bytes(content)

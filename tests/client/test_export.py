@@ -20,6 +20,7 @@ from siirl.client import export as command
 from siirl.client import main_dag
 from siirl.config.schema import EmbodiedConfig, ModelConfig
 from siirl.policies.openvla_oft import OpenVLAOFT
+from siirl.policies.prismatic import writing
 from siirl.training import export
 from siirl.training.parameters import saved_parameters
 from tests.policies.test_openvla_oft import observe
@@ -116,7 +117,8 @@ def test_the_examples_in_the_documentation_act(out: Path, folder: str) -> None:
 
 def test_large_weights_are_split(run: Path, start: Path, tmp_path: Path) -> None:
     limit = 150_000
-    files = export.write_weights(saved_parameters(run / "global_step_2"), tmp_path, shard_bytes=limit)
+    saved = saved_parameters(run / "global_step_2")
+    files = writing.write_weights(saved.tensors, saved.read, tmp_path, shard_bytes=limit)
     export.copy_other_files(start, tmp_path)
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     expected = trained(run, 2)
@@ -214,7 +216,7 @@ def test_a_full_disk_leaves_nothing_behind(
         (tmp_path / "out" / "model.safetensors").write_bytes(b"half of it")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(export, "write_weights_file", full)
+    monkeypatch.setattr(writing, "write_weights_file", full)
     error = refused(capsys, run, tmp_path / "out")
     assert "No space left on device" in error
     assert "free disk space" in error

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from siirl.client import export as command
+from siirl.policies.prismatic import writing
 from siirl.training import checkpoint, export, parameters
 from tests.client.test_export import refused
 
@@ -20,7 +21,7 @@ def test_an_interrupted_export_leaves_nothing_behind(
         file.write_bytes(b"half of it")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export, "write_weights_file", interrupt)
+    monkeypatch.setattr(writing, "write_weights_file", interrupt)
     if existed:
         (tmp_path / "out").mkdir()
     with pytest.raises(KeyboardInterrupt):

@@ -56,6 +56,25 @@ def test_shards_and_half_precision_load_like_one_file(folder: Path) -> None:
         load(folder)
 
 
+def test_a_large_policy_is_saved_in_shards_in_place_of_what_was_there(folder: Path) -> None:
+    policy, limit = tiny_policy(seed=1), 60_000
+    whole = {file.name for file in folder.iterdir()}
+    policy.checkpoint.write(folder, policy.model, shard_bytes=limit)
+    shards = {file.name for file in folder.glob("model-*-of-*.safetensors")}
+    assert len(shards) > 2
+    assert {file.name for file in folder.iterdir()} == (
+        whole - {"model.safetensors"} | shards | {"model.safetensors.index.json"}
+    )
+    for shard in shards:
+        tensors = load_file(folder / shard)
+        assert len(tensors) == 1 or sum(tensor.nbytes for tensor in tensors.values()) <= limit
+    for name, tensor in load(folder).model.state_dict().items():
+        assert torch.equal(tensor, policy.model.state_dict()[name]), name
+    tiny_policy().save(str(folder))
+    assert {file.name for file in folder.iterdir()} == whole
+    assert torch.equal(load(folder).model.projector.fc1.weight, tiny_policy().model.projector.fc1.weight)
+
+
 def test_a_loaded_policy_does_not_depend_on_its_files_any_more(folder: Path) -> None:
     """Parameters that were mapped, not copied, would change with the file, and pages of a shard would stay in memory."""
     policy, weights = load(folder), folder / "model.safetensors"

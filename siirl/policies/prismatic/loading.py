@@ -10,7 +10,6 @@ from typing import Any
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from siirl.policies.base import stated_type
 from siirl.policies.lora import merged_state
 from siirl.policies.prismatic.actions import LIMITS, NORMALIZATION
 from siirl.policies.prismatic.parts import PARTS, complete, find_parts, read_part
+from siirl.policies.prismatic.writing import INDEX, SHARD_BYTES, write_weights
 
 SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "preprocessor_config.json")
 CONFIG_KEYS = (
@@ -73,7 +73,7 @@ class Checkpoint:
         _check_vocabulary(config, tokenizer, file)
         return cls(complete(config, parts, file), entries, tokenizer, side_files, parts)
 
-    def write(self, folder: Path, model: nn.Module) -> None:
+    def write(self, folder: Path, model: nn.Module, shard_bytes: int = SHARD_BYTES) -> None:
         """Write the folder with the model's weights, adapters merged in; without adapters it reads back bit for bit."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(self.config, indent=2))
@@ -82,8 +82,12 @@ class Checkpoint:
             self.tokenizer.save(str(folder / "tokenizer.json"))
         for name, text in self.side_files.items():
             (folder / name).write_text(text)
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in merged_state(model).items()}
-        write_weights_file(weights, folder / "model.safetensors")
+        weights = merged_state(model)
+
+        def read(names: Collection[str]) -> dict[str, Tensor]:
+            return {name: weights[name].detach().cpu().contiguous() for name in names}
+
+        write_weights(weights, read, folder, shard_bytes)
 
     @property
     def pixel_statistics(self) -> list[tuple[list[float], list[float]]] | None:
@@ -117,14 +121,6 @@ def _check_vocabulary(config: dict[str, Any], tokenizer: Tokenizer, file: Path) 
             f"{file}: text_config.vocab_size is {size}; it must be a multiple of pad_to_multiple_of, {padding}, and hold the "
             f"tokenizer's {tokens} tokens and {padding} more. {FIX}"
         )
-
-
-def write_weights_file(weights: dict[str, Tensor], file: Path) -> None:
-    """Write a safetensors file that whoever may read a new file here may read; the library would keep it to its owner."""
-    file.touch()
-    mode = file.stat().st_mode
-    save_file(weights, file, metadata={"format": "pt"})
-    file.chmod(mode)
 
 
 def load_weights(model: nn.Module, folder: Path, device: torch.device, half: Collection[str] = ()) -> None:
@@ -186,7 +182,7 @@ def check_weights(model: nn.Module, folder: Path) -> None:
 
 def weight_files(folder: Path) -> list[Path]:
     """``model.safetensors``, or the shards that the index lists. Raises ValueError for a missing or malformed one."""
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX
     if not index.exists():
         _refuse_pickles(folder)
         return [_existing(folder / "model.safetensors")]
