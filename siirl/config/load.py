@@ -13,7 +13,6 @@ from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -22,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from siirl.config.aliases import ALIASES, our_key
 from siirl.config.checks import check_config
 from siirl.config.keys import KEYS, SECTIONS, convert, set_value, unknown_key
+from siirl.config.overrides import entry_of, one_line, parse_overrides, selects_file, unknown_choices
 from siirl.config.placement import with_entry
 from siirl.config.problems import ConfigError, mentions, problem, show
 from siirl.config.schema import Config
@@ -49,7 +49,7 @@ The keys that matter most (every key: docs/config.md, or python -m siirl.config.
   trainer.nnodes, trainer.n_gpus_per_node       the cluster; 0 accelerators: the CPU
   cluster.component_placement                   which role lives on which slots, e.g. {env: 0-3, rollout: 4-7, actor: 8-15}
   trainer.default_local_dir                     run folder: checkpoints, metrics, config
-  dry_run=true                                  print the plan and a memory estimate, start nothing
+  dry_run=true                                  print what would be trained, the plan and a memory estimate; start nothing
 """
 EXAMPLE = "example: python -m siirl.client.main_dag --config-name=quickstart trainer.total_training_steps=10"
 
@@ -126,8 +126,8 @@ def read_config(config_name: str, overrides: Sequence[str] = (), config_dir: str
     reading = Reading(Config())
     folders = [Path(config_dir).absolute()] if config_dir else []
     folders.append(shipped_folder("configs"))
-    parsed = _parse(overrides, reading)
-    selections = [text for text, override in parsed if _is_group(override, folders)]
+    parsed, reading.problems = parse_overrides(overrides)
+    selections = {text: override for text, override in parsed if selects_file(override, folders)}
     values = {name: key.default for name, key in KEYS.items()}
     try:
         tree = _compose(config_name.removesuffix(".yaml"), selections, folders)
@@ -140,38 +140,7 @@ def read_config(config_name: str, overrides: Sequence[str] = (), config_dir: str
     return reading
 
 
-def _parse(overrides: Sequence[str], reading: Reading) -> list[tuple[str, Override]]:
-    """The overrides that Hydra's grammar can read and that we support; the others become problems."""
-    parser = OverridesParser.create()
-    parsed = []
-    for text in overrides:
-        name, sign, value = text.partition("=")
-        try:
-            override = parser.parse_override(text)
-        except HydraException as error:
-            fix = f"quote the value: '{name}=\"{value}\"'" if sign else "write key=value"
-            line = f"{text}: allowed: key=value in Hydra's override grammar ({_line(error)}). Fix: {fix}."
-            reading.problems.append(line)
-            continue
-        if override.is_sweep_override():
-            takes_list = _takes_list(name)
-            fix = f"write a list in brackets: {name}=[{value}]" if takes_list else f"give {name} one value"
-            reading.problems.append(problem(name, value, "the value of a single run; sweeps are not supported", fix))
-        elif override.is_delete():
-            line = f"{text}: allowed: key=value; a key cannot be deleted. Fix: set the key to the value you want."
-            reading.problems.append(line)
-        else:
-            parsed.append((text, override))
-    return parsed
-
-
-def _is_group(override: Override, folders: list[Path]) -> bool:
-    """Whether an override selects a file of a config group, such as ``model=start_policy``."""
-    name = override.key_or_group
-    return bool(name) and any((folder / name).is_dir() for folder in folders)
-
-
-def _compose(name: str, selections: list[str], folders: list[Path]) -> dict[str, Any]:
+def _compose(name: str, selections: dict[str, Override], folders: list[Path]) -> dict[str, Any]:
     """The YAML tree that Hydra composes; interpolations are still unresolved."""
     home = next((folder for folder in folders if (folder / f"{name}.yaml").is_file()), None)
     if home is None:
@@ -179,6 +148,8 @@ def _compose(name: str, selections: list[str], folders: list[Path]) -> dict[str,
         searched = " and ".join(map(str, folders))
         fix = did_you_mean(name, known).strip() or "name one of these files, or give its folder with --config-dir"
         raise ConfigError([problem("--config-name", name, f"{', '.join(known)} (in {searched})", fix)])
+    if unknown := list(unknown_choices(list(selections.values()), folders)):
+        raise ConfigError(unknown)
     others = ",".join("'file://" + str(f).replace("'", "\\'") + "'" for f in folders if f != home)
     try:
         with initialize_config_dir(str(home), version_base="1.3"):
@@ -186,7 +157,7 @@ def _compose(name: str, selections: list[str], folders: list[Path]) -> dict[str,
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         fix = f"repair the file in {home}, or the selection"
         raise ConfigError(
-            [problem("--config-name", name, f"files that Hydra can compose ({_line(error)})", fix)]
+            [problem("--config-name", name, f"files that Hydra can compose ({one_line(error)})", fix)]
         ) from error
     return OmegaConf.to_container(composed, resolve=False)  # type: ignore[return-value]
 
@@ -203,17 +174,6 @@ def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield dotted, value
 
 
-def _entry_of(name: str) -> str | None:
-    """The key whose mapping ``name`` is an entry of, e.g. ``cluster.component_placement`` for that with ``.env``."""
-    parent = name.rpartition(".")[0]
-    return parent if parent in KEYS and KEYS[parent].is_mapping else None
-
-
-def _takes_list(name: str) -> bool:
-    key = our_key(name)
-    return (key in KEYS and KEYS[key].is_list) or _entry_of(name) is not None
-
-
 def _collect(given: Any, values: dict[str, Any], reading: Reading) -> None:
     """Put known keys of one source (the files, or the command line) into ``values`` and report the others."""
     spelled: dict[str, tuple[str, Any]] = {}
@@ -227,7 +187,7 @@ def _collect(given: Any, values: dict[str, Any], reading: Reading) -> None:
                 reading.bad_keys.add(key)
             spelled[key] = name, value
             values[key] = value
-        elif mapping := _entry_of(name):
+        elif mapping := entry_of(name):
             _set_entry(mapping, name, value, values, reading)
         elif name in SECTIONS:
             members = ", ".join(f.name for f in dataclasses.fields(SECTIONS[name]))
@@ -262,7 +222,7 @@ def _fill(reading: Reading, values: dict[str, Any]) -> None:
         except (ConfigError, OmegaConfBaseException) as error:
             reading.bad_keys.add(name)
             fix = "give it a value, or repair what it refers to"
-            unresolved = [problem(name, values[name], f"{key.allowed} ({_line(error)})", fix)]
+            unresolved = [problem(name, values[name], f"{key.allowed} ({one_line(error)})", fix)]
             reading.problems += error.problems if isinstance(error, ConfigError) else unresolved
 
 
@@ -274,8 +234,3 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 def config_to_yaml(config: Config) -> str:
     """YAML of every key; a file with it loads back through `load_config`."""
     return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True, width=120)
-
-
-def _line(error: Exception) -> str:
-    """An exception's message without line breaks and without its closing full stop."""
-    return " ".join(str(error).split()).rstrip(".")
