@@ -12,7 +12,7 @@ from siirl.config.schema import Config
 from siirl.dag.compile import placement_problems
 from siirl.dag.pipelines import build_graph
 from siirl.data.manifest import build_prompts, manifest_problems
-from siirl.embeddings.base import ENCODERS
+from siirl.embeddings.base import ENCODERS, encoder_name
 from siirl.envs.base import ENVS, EnvFactory, Task
 from siirl.policies.base import POLICIES
 from siirl.policies.prismatic.actions import NO_NOOPS
@@ -22,6 +22,7 @@ from siirl.training.checkpoint import METRICS, saved_steps
 from siirl.training.run_folder import same_run_problems
 
 ENV_TYPE, POLICY_TYPE, VIDEO_ENCODER = f"{ENV}.env_type", f"{EMBODIED}.embodied_type", f"{EMBODIED}.video_encoder"
+VIDEO_WEIGHTS = f"{EMBODIED}.video_embedding_model_path"
 
 
 def preflight(config: Config) -> list[str]:
@@ -33,8 +34,7 @@ def preflight(config: Config) -> list[str]:
     problems = [*unknown_reward, *_unknown(config, ADVANTAGES, "algorithm.adv_estimator"), *_check_run_folder(config)]
     if config.dag.custom_pipeline_fn or not unknown_reward:
         problems += _check_graph(config)
-    if config.actor_rollout_ref.embodied.video_encoder != "auto":
-        problems += _unknown(config, ENCODERS, VIDEO_ENCODER, "auto")
+    problems += _check_video_encoder(config)
     tasks: list[Task] = []
     if unknown := list(_unknown(config, ENVS, ENV_TYPE)):
         problems += unknown
@@ -136,6 +136,30 @@ def _check_roles(config: Config) -> list[str]:
     except ValueError:
         return []  # reported by _check_graph
     return [] if graph.problems() else placement_problems(graph, config)
+
+
+def _check_video_encoder(config: Config) -> Iterator[str]:
+    """The encoder must be one that there is and, where the workflow embeds videos, its weights such as it can load."""
+    embodied = config.actor_rollout_ref.embodied
+    if embodied.video_encoder != "auto" and (unknown := list(_unknown(config, ENCODERS, VIDEO_ENCODER, "auto"))):
+        yield from unknown
+        return
+    path = embodied.video_embedding_model_path
+    if not path or not Path(path).exists() or not _embeds(config):
+        return  # reported by siirl.config.checks, or not read
+    try:
+        ENCODERS.get(encoder_name(embodied)).check(embodied)
+    except ValueError as error:
+        yield f"{given(config, VIDEO_WEIGHTS)}: {str(error).removeprefix(f'{path}: ')}"
+
+
+def _embeds(config: Config) -> bool:
+    """Whether the workflow embeds videos; a run that only validates does not."""
+    try:
+        roles = {node.role for node in build_graph(config).nodes}
+    except ValueError:
+        return False  # reported by _check_graph
+    return "embedding" in roles and not config.trainer.val_only
 
 
 def _check_run_folder(config: Config) -> Iterator[str]:

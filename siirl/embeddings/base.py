@@ -24,6 +24,11 @@ class EncoderFactory(Protocol):
     """What is registered: builds an encoder from the config."""
 
     @staticmethod
+    def check(config: EmbodiedConfig) -> None:
+        """Raises ValueError as `load` does, for what shows without reading the weights."""
+        ...
+
+    @staticmethod
     def load(config: EmbodiedConfig, device: torch.device) -> VideoEncoder: ...
 
 

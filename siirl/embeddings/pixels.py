@@ -33,6 +33,10 @@ class Pixels:
         self.num_frames = num_frames
 
     @staticmethod
+    def check(config: EmbodiedConfig) -> None:
+        """Nothing can be wrong: there are no weights."""
+
+    @staticmethod
     def load(config: EmbodiedConfig, device: torch.device) -> "Pixels":
         """The encoder; it always computes on the CPU, where its three small frames per episode are."""
         return Pixels(config.embedding_num_frames)

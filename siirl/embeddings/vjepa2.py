@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from siirl.config.schema import EmbodiedConfig
 from siirl.embeddings.base import ENCODERS, checked_frames
-from siirl.embeddings.vjepa2_weights import load_encoder
+from siirl.embeddings.vjepa2_weights import check_encoder, load_encoder
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -41,15 +41,15 @@ class VJEPA2:
         self._encoder = encoder.eval().requires_grad_(False).to("cpu" if self._offload else device)
 
     @staticmethod
+    def check(config: EmbodiedConfig) -> None:
+        """Raises ValueError as `load_vjepa2` does, for what the headers of the files tell, or when no path is given."""
+        check_encoder(_path(config), config.embedding_img_size, config.embedding_num_frames)
+
+    @staticmethod
     def load(config: EmbodiedConfig, device: torch.device) -> "VJEPA2":
         """The encoder that the config names. Raises ValueError as `load_vjepa2` does, or when no path is given."""
-        if not config.video_embedding_model_path:
-            raise ValueError(
-                "video_encoder=vjepa2 needs weights: set actor_rollout_ref.embodied.video_embedding_model_path to a "
-                "published V-JEPA 2 .pt file or a Hugging Face folder, or choose video_encoder=pixels"
-            )
         return load_vjepa2(
-            config.video_embedding_model_path,
+            _path(config),
             config.embedding_img_size,
             config.embedding_num_frames,
             device=device,
@@ -86,6 +86,15 @@ class VJEPA2:
             yield
         finally:
             self._encoder.to("cpu")
+
+
+def _path(config: EmbodiedConfig) -> str:
+    if not config.video_embedding_model_path:
+        raise ValueError(
+            "video_encoder=vjepa2 needs weights: set actor_rollout_ref.embodied.video_embedding_model_path to a "
+            "published V-JEPA 2 .pt file or a Hugging Face folder, or choose video_encoder=pixels"
+        )
+    return config.video_embedding_model_path
 
 
 def load_vjepa2(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 import siirl.torchvision_shim  # noqa: F401  (before transformers)
@@ -36,10 +37,36 @@ def load_encoder(path: str, img_size: int, num_frames: int) -> nn.Module:
     Raises:
         ValueError: see `siirl.embeddings.vjepa2.load_vjepa2`.
     """
+    place = _existing(path)
+    if place.is_dir():
+        return _from_folder(place, img_size, num_frames)
+    encoder, tensors = _described(place, img_size, num_frames)
+    encoder.to_empty(device="cpu").load_state_dict(tensors)
+    return encoder
+
+
+def check_encoder(path: str, img_size: int, num_frames: int) -> None:
+    """Raises ValueError as `load_encoder` does, for what the headers of the files tell; no weights are read."""
+    place = _existing(path)
+    if not place.is_dir():
+        _described(place, img_size, num_frames)
+        return
+    _check_trained_size(place, _folder_config(place), img_size, num_frames)
+    if not (files := [*place.glob("*.safetensors")]) and not any(place.glob("*.bin")):
+        raise ValueError(f"{place}: not a V-JEPA 2 folder in Hugging Face layout: there are no weights")
+    for file in files:
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except SafetensorError as error:
+            raise ValueError(f"{file}: no safetensors file, or cut short ({error}); download it again") from error
+
+
+def _existing(path: str) -> Path:
     place = Path(path).expanduser()
     if not place.exists():
         raise ValueError(f"V-JEPA 2 weights: {path} does not exist; give a published .pt file or a Hugging Face folder")
-    return _from_folder(place, img_size, num_frames) if place.is_dir() else _from_file(place, img_size, num_frames)
+    return place
 
 
 def num_heads(width: int) -> int:
@@ -54,7 +81,8 @@ def num_heads(width: int) -> int:
     )
 
 
-def _from_file(path: Path, img_size: int, num_frames: int) -> nn.Module:
+def _described(path: Path, img_size: int, num_frames: int) -> tuple[nn.Module, dict[str, Tensor]]:
+    """The encoder of a published file, on ``meta``, and its parameters, mapped: names and shapes are read, no values."""
     published = _read_published(path)
     kernel = published.get("patch_embed.proj.weight")
     if kernel is None or kernel.ndim != 5 or "blocks.0.mlp.fc1.weight" not in published:
@@ -84,16 +112,15 @@ def _from_file(path: Path, img_size: int, num_frames: int) -> nn.Module:
     )
     with torch.device("meta"):  # the predictor, which is not needed, never takes memory
         encoder = VJEPA2Model(config).encoder
-    _fill(encoder.to_empty(device="cpu"), _rename(published), path)
-    return encoder
+    tensors = _rename(published)
+    _check_parameters(encoder, tensors, path)
+    return encoder, tensors
 
 
 def _from_folder(folder: Path, img_size: int, num_frames: int) -> nn.Module:
-    if not (folder / "config.json").is_file():  # without it, transformers takes its own defaults
-        raise ValueError(f"{folder}: not a V-JEPA 2 folder in Hugging Face layout: there is no config.json")
+    config = _folder_config(folder)
+    _check_trained_size(folder, config, img_size, num_frames)
     try:
-        config: Any = VJEPA2Config.from_pretrained(folder, local_files_only=True)
-        _check_trained_size(folder, config, img_size, num_frames)
         loaded: Any = VJEPA2Model.from_pretrained(
             folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
@@ -104,6 +131,15 @@ def _from_folder(folder: Path, img_size: int, num_frames: int) -> nn.Module:
     kernel = model.encoder.embeddings.patch_embeddings.proj.weight
     _check_size(img_size, kernel.shape[-1], num_frames, kernel.shape[2])
     return model.encoder
+
+
+def _folder_config(folder: Path) -> Any:
+    if not (folder / "config.json").is_file():  # without it, transformers takes its own defaults
+        raise ValueError(f"{folder}: not a V-JEPA 2 folder in Hugging Face layout: there is no config.json")
+    try:
+        return VJEPA2Config.from_pretrained(folder, local_files_only=True)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{folder}: not a V-JEPA 2 folder in Hugging Face layout: {error}") from error
 
 
 def _check_trained_size(folder: Path, config: Any, img_size: int, num_frames: int) -> None:
@@ -167,8 +203,8 @@ def _rename(published: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _fill(encoder: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Copy ``tensors`` into ``encoder``; ValueError when names or shapes do not match exactly."""
+def _check_parameters(encoder: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """ValueError when names or shapes of ``tensors`` are not exactly those of ``encoder``."""
     expected = encoder.state_dict()
     problems = {
         "missing": [name for name in expected if name not in tensors],
@@ -177,7 +213,6 @@ def _fill(encoder: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     }
     if found := [f"{kind}: {_some(names)}" for kind, names in problems.items() if names]:
         raise ValueError(f"{path}: the encoder's parameters do not fit V-JEPA 2 ({'; '.join(found)})")
-    encoder.load_state_dict(tensors)
 
 
 def _check_size(img_size: int, patch: int, num_frames: int, tubelet: int) -> None:

@@ -208,6 +208,36 @@ def test_what_the_config_checks_report_is_not_reported_twice(config: Config, key
     assert preflight(config) == []
 
 
+VIDEO_WEIGHTS = f"{REF}.embodied.video_embedding_model_path"
+
+
+@pytest.mark.parametrize("encoder", ["auto", "vjepa2"])
+@pytest.mark.parametrize("content", [b"", b"half a download"])
+def test_damaged_video_weights_are_refused_before_anything_starts(
+    config: Config, tmp_path: Path, encoder: str, content: bytes
+) -> None:
+    weights, embodied = tmp_path / "vitg.pt", config.actor_rollout_ref.embodied
+    weights.write_bytes(content)
+    embodied.video_encoder, embodied.video_embedding_model_path = encoder, str(weights)
+    (line,) = preflight(config)
+    assert line == (
+        f"{VIDEO_WEIGHTS}={weights}: not a PyTorch checkpoint (a zip archive), or cut short; download it again"
+    )
+    config.algorithm.reward = "sparse"
+    assert preflight(config) == [], "it is not read"
+    config.algorithm.reward, config.trainer.val_only = "srpo", True
+    assert preflight(config) == [], "nor here"
+
+
+def test_sound_video_weights_must_fit_the_settings(config: Config) -> None:
+    weights, embodied = Path(__file__).parents[1] / "golden" / "vjepa2_dev.pt", config.actor_rollout_ref.embodied
+    embodied.video_embedding_model_path, embodied.embedding_img_size = str(weights), 64
+    assert preflight(config) == []
+    embodied.embedding_img_size = 60
+    (line,) = preflight(config)
+    assert line.startswith(f"{VIDEO_WEIGHTS}={weights}: embedding_img_size=60 must be a multiple")
+
+
 def test_a_dry_run_needs_no_policy(config: Config) -> None:
     config.dry_run, config.actor_rollout_ref.model.path = True, ""
     assert preflight(config) == []

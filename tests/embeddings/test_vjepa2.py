@@ -3,6 +3,7 @@
 import json
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from siirl.config.schema import EmbodiedConfig
+from siirl.embeddings import vjepa2_weights
 from siirl.embeddings.base import ENCODERS
 from siirl.embeddings.vjepa2 import load_vjepa2, preprocess
-from siirl.embeddings.vjepa2_weights import load_encoder, num_heads
+from siirl.embeddings.vjepa2_weights import check_encoder, load_encoder, num_heads
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PUBLISHED = str(GOLDEN / "vjepa2_dev.pt")
@@ -101,6 +103,35 @@ def test_folder_without_an_encoder_is_refused(tmp_path: Path) -> None:
         load_vjepa2(str(tmp_path), 64, 16)
 
 
+def test_the_check_reads_no_values(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object, **__: object) -> None:
+        pytest.fail("values were copied or a model was loaded")
+
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", read)
+    monkeypatch.setattr(vjepa2_weights.VJEPA2Model, "from_pretrained", read)
+    check_encoder(PUBLISHED, 64, 16)
+    check_encoder(str(folder), 64, 16)
+
+
+@pytest.mark.parametrize(
+    ("size", "damage", "told"),
+    [
+        (64, lambda file: file.unlink(), "there are no weights"),
+        (64, lambda file: file.write_bytes(b""), "model.safetensors: no safetensors file, or cut short"),
+        (64, lambda file: file.write_bytes(file.read_bytes()[:-1]), "model.safetensors: no safetensors file, or cut"),
+        (64, lambda file: file.with_name("config.json").unlink(), "there is no config.json"),
+        (64, lambda file: file.with_name("config.json").write_text("{"), "not a V-JEPA 2 folder"),
+        (32, lambda file: None, "set actor_rollout_ref.embodied.embedding_img_size=64"),
+    ],
+)
+def test_a_damaged_folder_is_found_by_its_headers(
+    folder: Path, size: int, damage: Callable[[Path], object], told: str
+) -> None:
+    damage(folder / "model.safetensors")
+    with pytest.raises(ValueError, match=re.escape(told)):
+        check_encoder(str(folder), size, 16)
+
+
 def test_registered_encoder_follows_the_config(golden: tuple) -> None:
     config = EmbodiedConfig(
         video_embedding_model_path=PUBLISHED,
@@ -182,8 +213,9 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
         archive.writestr("readme", "no tensors")
     torch.save({"encoder": Path("code")}, tmp_path / "objects.pt")
     for name in ("text.pt", "empty.pt", "cut.pt", "zip.pt", "objects.pt"):
-        with pytest.raises(ValueError, match=f"{name}: not a PyTorch checkpoint"):
-            load_vjepa2(str(tmp_path / name), 64, 16)
+        for read in (load_vjepa2, check_encoder):
+            with pytest.raises(ValueError, match=f"{name}: not a PyTorch checkpoint"):
+                read(str(tmp_path / name), 64, 16)
     with pytest.raises(ValueError, match="does not exist"):
         load_vjepa2(str(tmp_path / "absent.pt"), 64, 16)
 

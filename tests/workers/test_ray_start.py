@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import ray
+import torch
 from ray.util.placement_group import placement_group, remove_placement_group
+from safetensors.torch import save_file
 
 from siirl.client.main_dag import main
 from siirl.workers import cluster
@@ -25,13 +27,17 @@ def wait_until_free(cpus: float) -> None:
 def test_what_a_worker_cannot_load_is_refused_and_its_slot_given_back(
     policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights = tmp_path / "vjepa2.pt"
-    weights.write_bytes(b"half a download")
+    from transformers import VJEPA2Config
+
+    weights, one_layer = tmp_path / "vjepa2", {"num_hidden_layers": 1, "hidden_size": 24, "num_attention_heads": 2}
+    small = {f"pred_{name}": value for name, value in one_layer.items()}
+    VJEPA2Config(crop_size=384, **one_layer, **small).save_pretrained(weights)
+    save_file({"another.model": torch.zeros(1)}, weights / "model.safetensors", metadata={"format": "pt"})
     embodied = "actor_rollout_ref.embodied"
     vjepa2 = {f"{embodied}.video_encoder": "vjepa2", f"{embodied}.video_embedding_model_path": weights}
     assert main(command_line(tmp_path, policy, TOY, {"algorithm.reward": "srpo"}, vjepa2)) == 2
     error = capsys.readouterr().err
-    assert f"{weights}: not a PyTorch checkpoint" in error
+    assert f"{weights}: config.json says num_hidden_layers=1, the weights have 0 layers" in error
     assert "Traceback" not in error
     wait_until_free(4)
 
