@@ -58,6 +58,7 @@ class Progress:
         self._stage = "starting"
         self._episodes = self._episodes_done = self._successes = 0
         self._last_metrics: Mapping[str, float] = {}
+        self._groups_kept = ""
         # Last, because it renders at once.
         live = enabled and self._console.is_terminal
         self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4) if live else None
@@ -105,6 +106,9 @@ class Progress:
         """Training step ``step`` (from 1) is complete."""
         self._step, self._steps_here, self._step_ended = step, self._steps_here + 1, self._clock()
         self._last_metrics = dict(self._last_metrics) | dict(metrics)
+        self._groups_kept = _groups_kept(metrics)
+        if self._groups_kept:
+            self._line(f"step {step}/{self.total_steps}  {self._groups_kept} by the filter")
 
     def _line(self, text: str) -> None:
         if self._enabled and not self._live:
@@ -164,6 +168,7 @@ class Progress:
             for name, label in (("rollout/success_rate", "success"), ("val/success_rate", "validation"))
             if name in self._last_metrics
         ]
+        parts += [self._groups_kept] if self._groups_kept else []
         return Text("  latest       " + "  ·  ".join(parts), style="dim", no_wrap=True, overflow="ellipsis")
 
 
@@ -172,6 +177,15 @@ def _redirect_logs(old: TextIO, new: TextIO) -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is old:
             handler.setStream(new)
+
+
+def _groups_kept(metrics: Mapping[str, float]) -> str:
+    """How many of a step's groups passed the filter, e.g. ``3 of 4 groups kept``; empty when it dropped none."""
+    dropped = sum(value for name, value in metrics.items() if name.startswith("filter/dropped_"))
+    if not dropped:
+        return ""
+    groups = round(dropped / (1 - metrics["filter/acceptance_rate"]))
+    return f"{groups - round(dropped)} of {groups} groups kept"
 
 
 def _duration(seconds: float) -> str:

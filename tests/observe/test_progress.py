@@ -75,6 +75,36 @@ def test_disabled_prints_nothing() -> None:
     assert file.getvalue() == ""
 
 
+DROPPED_THREE = {
+    "rollout/success_rate": 0.41,
+    "val/success_rate": 0.5,
+    "filter/acceptance_rate": 4 / 7,
+    "filter/dropped_accuracy": 2.0,
+    "filter/dropped_truncated": 1.0,
+}
+
+
+def test_groups_that_the_last_step_dropped_are_told() -> None:
+    clock, screen = Clock(), io.StringIO()
+    drawn = Console(file=screen, force_terminal=True, width=80)
+    with Progress(4, True, drawn, clock) as progress:
+        progress.step_done(1, DROPPED_THREE)
+        assert progress._latest().plain == "  latest       success 41.0%  ·  validation 50.0%  ·  4 of 7 groups kept"
+        progress.step_done(2, {"filter/acceptance_rate": 1.0})
+        assert progress._latest().plain == "  latest       success 41.0%  ·  validation 50.0%"
+        progress.step_done(3, {"filter/acceptance_rate": 0.0, "filter/dropped_accuracy": 4.0})
+        assert progress._latest().plain.endswith("  ·  0 of 4 groups kept")
+    assert "0 of 4 groups kept" in Text.from_ansi(screen.getvalue()).plain
+
+
+def test_groups_that_a_step_dropped_have_a_plain_line() -> None:
+    progress, file = plain(Clock())
+    with progress:
+        progress.step_done(1, DROPPED_THREE)
+        progress.step_done(2, {"filter/acceptance_rate": 1.0})
+    assert file.getvalue().splitlines() == ["step 1/4  4 of 7 groups kept by the filter"]
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_display_fits_the_terminal(width: int) -> None:
     clock, file = Clock(), io.StringIO()
