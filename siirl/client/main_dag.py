@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from siirl.client.preflight import preflight
+from siirl.client.summary import summary
 from siirl.config.estimate import memory_estimate
 from siirl.config.load import config_to_yaml, parse_command_line
 from siirl.config.schema import Config
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
             config = parse_command_line(sys.argv[1:] if argv is None else argv, preflight)
             plan = compile_plan(build_graph(config), config)
             if config.dry_run:
+                print(summary(config, plan))
                 print(plan.describe())
                 print(memory_estimate(config))
                 return 0
@@ -83,7 +85,8 @@ def closing_lines(config: Config, outcome: Outcome) -> str:
         lines.append("nothing was left to do: raise trainer.total_training_steps or trainer.total_epochs to go on")
     if outcome.success_before is not None:
         after = "" if outcome.success_after is None else f" → {outcome.success_after:.1%}"
-        lines.append(f"validation success {outcome.success_before:.1%}{after}")
+        earlier = " (measured before this start)" if outcome.first_step == outcome.last_step else ""
+        lines.append(f"validation success {outcome.success_before:.1%}{after}{earlier}")
     lines.append(f"checkpoints, metrics.jsonl, config.yaml: {folder}")
     return "\n".join(lines)
 

@@ -2,7 +2,6 @@
 
 import math
 import pickle
-import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +78,19 @@ def _kinds(placement: Placement) -> dict[str, set[str]]:
     return {"slot" if len(kinds) == 1 else f"slot of {'+'.join(roles)}": set(roles) for roles in kinds}
 
 
+def parameter_counts(config: Config) -> tuple[int, int, bool]:
+    """Parameters of the policy without adapters, those of its adapters, and whether they are of the policy folder or, where
+    that holds no weights, of the published 7B.
+
+    Raises:
+        ValueError: a file of weights is damaged.
+    """
+    model = config.actor_rollout_ref.model
+    found = folder_shapes(Path(model.path))
+    shapes = found or published_shapes()
+    return _parameters(shapes), adapter_parameters(shapes, model), bool(found)
+
+
 def _parameters(shapes: Shapes) -> int:
     return sum(math.prod(shape) for shape in shapes.values())
 
@@ -145,8 +157,6 @@ def _encoder_parameters(embodied: EmbodiedConfig) -> int:
         return 0
     if path.is_dir():
         return sum(math.prod(shape) for name, shape in folder_shapes(path).items() if name.startswith("encoder."))
-    if not zipfile.is_zipfile(path):
-        return path.stat().st_size // FP32
     import torch  # here: the config must stay quick to import
 
     try:

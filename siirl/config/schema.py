@@ -283,4 +283,4 @@ class Config:
     dag: DagConfig = section(DagConfig, "The pipeline.")
     cluster: ClusterConfig = section(ClusterConfig, "Slots and what lives on them.")
     trainer: TrainerConfig = section(TrainerConfig, "The run.")
-    dry_run: bool = key(False, "Print the plan (nodes, roles, slots, edges, memory estimate) and exit.")
+    dry_run: bool = key(False, "Print what would be trained, the plan (nodes, roles, slots, edges) and a memory estimate, and exit.")

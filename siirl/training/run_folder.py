@@ -85,7 +85,7 @@ def same_run_problems(folder: Path, config: Config) -> list[str]:
     Raises:
         ValueError: ``trainer.resume_from_path`` is missing or broken.
     """
-    checkpoint = _resumed_from(folder, config)
+    checkpoint = resumed_from(folder, config)
     if checkpoint is None:
         return []
     state = json.loads((checkpoint / STATE).read_text())
@@ -129,8 +129,13 @@ def weights_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _resumed_from(folder: Path, config: Config) -> Path | None:
-    """The checkpoint folder to compare with; weights are not hashed here, the search that loads them does that."""
+def resumed_from(folder: Path, config: Config) -> Path | None:
+    """The checkpoint folder that a run would resume from, None where it would start anew; of the newest ones in ``folder`` the
+    weights are not hashed here, the search that loads them does that.
+
+    Raises:
+        ValueError: ``trainer.resume_from_path`` is missing or broken.
+    """
     if config.trainer.resume_mode == "disable":
         return None
     if config.trainer.resume_mode == "resume_path":

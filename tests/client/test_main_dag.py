@@ -188,3 +188,6 @@ def test_the_last_lines_claim_no_change_that_nobody_measured(
 ) -> None:
     lines = closing_lines(Config(), Outcome(0, 6, before, after)).splitlines()
     assert [line for line in lines if "validation" in line] == ([told] if told else [])
+    lines = closing_lines(Config(), Outcome(6, 6, before, after)).splitlines()
+    earlier = [f"{told} (measured before this start)"] if told else []
+    assert [line for line in lines if "validation" in line] == earlier, "nothing was left to do"
