@@ -19,5 +19,5 @@ shift
 export MUJOCO_GL=${MUJOCO_GL:-egl} PYOPENGL_PLATFORM=${PYOPENGL_PLATFORM:-egl}
 
 launch=("$SIIRL_DIR/scripts/launch_cluster.sh")
-case " $* " in *" dry_run=true "*) launch=() ;; esac # a plan needs no cluster
+case " $* " in *" dry_run="[Tt]rue" "*) launch=() ;; esac # a plan needs no cluster
 exec "${launch[@]}" "$PYTHON" -m siirl.client.main_dag --config-name="$config" "$@"

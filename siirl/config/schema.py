@@ -269,7 +269,7 @@ class TrainerConfig:
     backend: str = key("ray", "ray: node workers and simulators are Ray actors; inline: everything in this process, for a debugger.", choices=("ray", "inline"))
     seed: int = key(0, "Seeds prompts, simulators, sampling and shuffling.", minimum=0, maximum=2**32 - 1)
     deterministic: bool = key(False, "Bit-reproducible on the CPU whatever the timing: the policy acts on one row at a time; slower.")
-    cpu_threads: int | None = key(None, "CPU threads of the update; null: all cores. Acting and embedding use one, because simulators need the others.", minimum=1)
+    cpu_threads: int | None = key(None, "CPU threads of the update on each slot; null: the slot's share of the cores. Acting and embedding use one, because simulators need the others.", minimum=1)
 
 
 @dataclass

@@ -57,6 +57,11 @@ class Plan:
     env_slots: tuple[tuple[int, ...], ...]
 
     @property
+    def gpus_per_machine(self) -> int:
+        """Accelerators that each machine has a slot for."""
+        return sum(slot.machine == 0 and slot.device != "cpu" for slot in self.slots)
+
+    @property
     def used_slots(self) -> tuple[Slot, ...]:
         """The slots where something lives."""
         used = {slot for where in self.placement.values() for slot in where}

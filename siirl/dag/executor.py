@@ -35,7 +35,7 @@ class Batch:
         groups: groups that were completed.
         dropped: reason → number of groups dropped.
         cancelled: of the episodes that ran when enough groups had survived.
-        surplus: episodes of groups that survived and are not needed.
+        surplus: episodes that ended and are not needed: of groups that survived too late, or that the cancel left incomplete.
         gen_batches: generation batches that were rolled out.
         sampler: where the sampler stood after it; a run that resumes after this step goes on from there.
     """
@@ -94,8 +94,9 @@ class _Flow:
 
     @property
     def enough(self) -> bool:
-        """Whether as many groups as needed passed the filter; an embedding, which they may still wait for, drops none."""
-        return len(self.kept) + len(self.waiting) >= self.wanted
+        """Whether as many groups as needed passed the filters; an embedding, which some may still wait for, drops none."""
+        sure = [held for held in self.waiting if all(node.role != "driver" for node in held.rest)]
+        return len(self.kept) + len(sure) >= self.wanted
 
 
 class Executor:
@@ -140,7 +141,7 @@ class Executor:
         batch.sampler = sampler.state_dict()
         kept.sort(key=lambda group: group.episodes[0].summary.spec.group_id)
         batch.episodes = [episode for group in kept[:wanted] for episode in group.episodes]
-        batch.surplus = sum(len(group.episodes) for group in kept[wanted:])
+        batch.surplus += sum(len(group.episodes) for group in kept[wanted:])
         return batch
 
     def run_batch_node(self, node: Node, episodes: list[Episode]) -> dict[str, float]:
@@ -218,6 +219,7 @@ class Executor:
                 members = partial.pop(summary.spec.group_id)
                 valid = [e for e in members if e.summary.drop_reason is None]
                 yield Group(sorted(valid, key=lambda e: e.summary.spec.index))
+        flow.batch.surplus += sum(map(len, partial.values()))
         assert flow.cancelled or not partial, f"the rollout ended with incomplete groups {sorted(partial)}"
 
     def _learn_length(self, summary: EpisodeSummary) -> None:

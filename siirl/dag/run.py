@@ -1,5 +1,6 @@
 """The training loop. It reads as the algorithm: roll out, reward, estimate advantages, update, sync, validate, save."""
 
+from contextlib import closing
 from dataclasses import dataclass
 
 from siirl.config.schema import Config
@@ -30,32 +31,32 @@ def train(config: Config, session: Session, executor: Executor) -> Outcome:
     if config.trainer.val_only or (config.trainer.val_before_train and first == 0):
         with session.stage("validation"):
             session.log(validate(session, executor))
-    ahead = Ahead(config, executor, session.sampler, session.progress.episodes)
-    while session.step < session.total_steps:
-        session.begin_step()
-        metrics: dict[str, float] = {}
+    with closing(Ahead(config, executor, session.sampler, session.progress.episodes)) as ahead:
+        while session.step < session.total_steps:
+            session.begin_step()
+            metrics: dict[str, float] = {}
 
-        with session.stage("rollout"):
-            batch = ahead.batch(session.step)
-            metrics |= batch.metrics()
-        ahead.start_after(session.step, last=session.next_due(config.trainer.test_freq))
+            with session.stage("rollout"):
+                batch = ahead.batch(session.step)
+                metrics |= batch.metrics()
+            ahead.start_after(session.step, last=session.next_due(config.trainer.test_freq))
 
-        for node in executor.plan.batch_nodes if batch.episodes else ():
-            with session.stage(node.name):
-                metrics |= executor.run_batch_node(node, batch.episodes)
-        metrics |= rollout_metrics(batch.summaries, batch.rewards)
-        session.count_skipped(not batch.episodes)
-        with session.stage("weight_sync"):
-            metrics |= executor.workers.sync(session.step)
+            for node in executor.plan.batch_nodes if batch.episodes else ():
+                with session.stage(node.name):
+                    metrics |= executor.run_batch_node(node, batch.episodes)
+            metrics |= rollout_metrics(batch.summaries, batch.rewards)
+            session.count_skipped(not batch.episodes)
+            with session.stage("weight_sync"):
+                metrics |= executor.workers.sync(session.step)
 
-        if session.due(config.trainer.test_freq):
-            with session.stage("validation"):
-                metrics |= validate(session, executor)
-        if session.due(config.trainer.save_freq):
-            with session.stage("checkpoint"):
-                metrics |= session.save(metrics, batch.sampler)
-        session.end_step(metrics)
-    ahead.close()
+            if session.due(config.trainer.test_freq):
+                with session.stage("validation"):
+                    metrics |= validate(session, executor)
+            if session.due(config.trainer.save_freq):
+                with session.stage("checkpoint"):
+                    metrics |= session.save(metrics, batch.sampler)
+            session.end_step(metrics)
+            del batch  # its trajectories make room for those of the next step
     return Outcome(first, session.step, session.success_before, session.success_after)
 
 

@@ -46,7 +46,7 @@ class Session:
         self.success_after: float | None = None
         self.skipped_steps = 0
         self._resumed_row: dict[str, Any] | None = None
-        run_folder = Path(trainer.default_local_dir)
+        run_folder = Path(trainer.default_local_dir).absolute()  # workers may run elsewhere
         self._checkpoints = CheckpointManager(run_folder, trainer.max_actor_ckpt_to_keep)
         self._start_weights = weights_digest(Path(config.actor_rollout_ref.model.path))
         self._resume()

@@ -1,6 +1,7 @@
 """Sharded tensors on disk with torch.distributed.checkpoint, read back without trusting its pickled index."""
 
 import pickle
+import socket
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,7 +47,13 @@ def save_tensors(folder: Path, tensors: Mapping[str, Tensor], group: dist.Proces
 
     Raises:
         CheckpointFailed: on some rank the disk is full or fails.
+        FileNotFoundError: this rank does not see ``folder``.
     """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} is not there on machine {socket.gethostname()}, though the first rank has made it: trainer.default_local_dir "
+            "must be on a file system that all machines share, at the same absolute path"
+        )
     try:
         with _quiet():
             dcp.save(dict(tensors), storage_writer=_Writer(folder), process_group=group, no_dist=group is None)

@@ -33,7 +33,7 @@ def connect(config: Config, plan: Plan) -> None:
         # a slot is a share of the CPU: more of them than cores are more, smaller shares
         shares = max(os.cpu_count() or 1, len(plan.slots)) if address == "local" else None
         ray.init(address=address, num_cpus=shares, include_dashboard=False, configure_logging=False)
-    alive = machines()
+    alive = machines(trainer.n_gpus_per_node)
     if len(alive) < trainer.nnodes:
         raise ValueError(
             f"trainer.nnodes={trainer.nnodes}, but the Ray cluster has {len(alive)}: start Ray on the others "
@@ -47,13 +47,15 @@ def connect(config: Config, plan: Plan) -> None:
             )
 
 
-def machines() -> list[dict[str, Any]]:
-    """The cluster's machines in the order of their slots: by the rank they were started with, else the head first."""
+def machines(gpus: int) -> list[dict[str, Any]]:
+    """The cluster's machines in the order of their slots: by the rank they were started with; without ranks those that have
+    ``gpus`` accelerators first, and of these the head."""
 
-    def place(node: dict[str, Any]) -> tuple[float, bool, str]:
+    def place(node: dict[str, Any]) -> tuple[float, bool, bool, str]:
         ranks = [int(found[1]) for name in node["Resources"] if (found := RANK_RESOURCE.fullmatch(name))]
         is_head = "node:__internal_head__" in node["Resources"]
-        return min(ranks, default=float("inf")), not is_head, node["NodeManagerAddress"]
+        has_too_few = node["Resources"].get("GPU", 0) < gpus
+        return min(ranks, default=float("inf")), has_too_few, not is_head, node["NodeManagerAddress"]
 
     return sorted((node for node in ray.nodes() if node["Alive"]), key=place)
 
@@ -65,7 +67,7 @@ def reserve(plan: Plan) -> PlacementGroup:
         ValueError: the cluster has not that many that are free.
     """
     used = plan.used_slots
-    nodes = machines()
+    nodes = machines(plan.gpus_per_machine)
     bundles = []
     for slot in used:
         bundle = {"CPU": 1.0} | ({"GPU": 1.0} if slot.device != "cpu" else {})

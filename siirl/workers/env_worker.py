@@ -1,6 +1,5 @@
 """Simulators as Ray actors, one process each, and the pool through which a rollout role drives them."""
 
-import math
 import os
 import time
 from dataclasses import dataclass, replace
@@ -14,11 +13,14 @@ from siirl.envs.base import ENVS, EnvObs, StepResult
 from siirl.roles.slots import Died, Ready
 from siirl.workers.base import WorkerLostError
 from siirl.workers.pool import Requests, SlotMap
-from siirl.workers.references import get
+from siirl.workers.references import GONE, get
 
 FAULT_TOLERANCE: dict[str, Any] = {"max_restarts": -1, "max_task_retries": -1}
 """Options of an `EnvWorker` actor. The retries let a call wait for a process that is still restarting, where Ray would else
 refuse it at once; the calls themselves ask for no repetition, because the episode that a dead process held is lost."""
+
+DEATH_SECONDS = 60.0
+"""How long after a kill a call may take to fail; where the machine is gone it never does."""
 
 
 class EnvWorker:
@@ -44,11 +46,12 @@ class EnvWorker:
 
 @dataclass(frozen=True)
 class Call:
-    """A request that an env is working on. Its deadline is infinite once the env was killed for missing it."""
+    """A request that an env is working on; ``killed`` once the env missed the deadline, which then is that of its death."""
 
     env: int
     slots: list[int]
     deadline: float
+    killed: bool = False
 
 
 class RayEnvPool(SlotMap):
@@ -89,18 +92,26 @@ class RayEnvPool(SlotMap):
             remote = getattr(self._actors[env], method).options(max_task_retries=0)
             self._calls[remote.remote(slots, argument)] = Call(env, slots, time.monotonic() + self._timeout)
 
-    def _patience(self) -> float | None:
-        """Seconds until a call is late; None when none ever will be."""
-        deadline = min(call.deadline for call in self._calls.values())
-        return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+    def _patience(self) -> float:
+        """Seconds until a call is late."""
+        return max(0.0, min(call.deadline for call in self._calls.values()) - time.monotonic())
 
     def _kill_late(self) -> None:
-        """Kill envs that missed a deadline. Their calls then fail: only a call after that reaches the new process."""
+        """Kill envs that missed a deadline. Their calls then fail: only a call after that reaches the new process.
+
+        Raises:
+            WorkerLostError: an env's call did not even fail: Ray cannot start the process again where it lives.
+        """
         now = time.monotonic()
         for ref, call in self._calls.items():
-            if call.deadline <= now:
-                ray.kill(self._actors[call.env], no_restart=False)
-                self._calls[ref] = replace(call, deadline=math.inf)
+            if call.deadline > now:
+                continue
+            if call.killed:
+                raise WorkerLostError(
+                    f"{GONE}: a simulator does not come back within {DEATH_SECONDS:g} s after it was killed"
+                )
+            ray.kill(self._actors[call.env], no_restart=False)
+            self._calls[ref] = replace(call, deadline=now + DEATH_SECONDS, killed=True)
 
     def _collect(self, ref: ray.ObjectRef) -> list[Ready | Died]:
         call = self._calls.pop(ref)
@@ -108,7 +119,7 @@ class RayEnvPool(SlotMap):
             return list(self.split(call.env, call.slots, get(ref)))
         except WorkerLostError as error:
             late = f"no answer within actor_rollout_ref.embodied.env.step_timeout={self._timeout:g} s"
-            return self._died(call, late if call.deadline == math.inf else str(error.__cause__))
+            return self._died(call, late if call.killed else str(error.__cause__))
 
     def _died(self, call: Call, cause: str) -> list[Ready | Died]:
         """A dead env loses the episodes of all its slots, not only of those in the call."""

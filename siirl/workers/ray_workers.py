@@ -6,11 +6,12 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from ray.actor import ActorHandle
 from ray.util.placement_group import remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from siirl.config.schema import Config
 from siirl.dag.compile import Plan
@@ -18,16 +19,20 @@ from siirl.data.trajectory import Episode, EpisodeSpec, Trajectory
 from siirl.policies.base import Sampling
 from siirl.roles.queue import EpisodeQueue, EpisodeSource, ExpectedSteps
 from siirl.training.fsdp import ALONE, init_ranks
+from siirl.workers.base import WorkerLostError
 from siirl.workers.cluster import connect, reserve
 from siirl.workers.env_worker import FAULT_TOLERANCE, EnvWorker, RayEnvPool
 from siirl.workers.network import interface_of
 from siirl.workers.node_worker import NodeWorker
-from siirl.workers.references import RayFuture, get, get_all
+from siirl.workers.references import GONE, RayFuture, get, get_all
 from siirl.workers.seats import Seat, seats
 from siirl.workers.shared_queue import QueueHost, SharedQueue
 
-CONCURRENT_CALLS = 8
-"""Threads of a node worker: a rollout streams from one while others embed, update, exchange weights or cancel it."""
+CONCURRENT_CALLS = 4
+"""Threads of a node worker: a rollout streams from one while others update, exchange weights or cancel it."""
+
+EMBEDDING = "embedding"
+"""Concurrency group of `RayNodeWorker.embed`, with a thread of its own: what waits there must not keep a cancel waiting."""
 
 SIMULATOR_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
 """A simulator is one thread: more of them would only fight over the cores that the other simulators use."""
@@ -41,6 +46,11 @@ class RayNodeWorker(NodeWorker):
 
     def __init__(self, config: Config, seat: Seat, envs: list[ActorHandle]) -> None:
         self._arguments = (config, seat, envs)
+
+    @ray.method(concurrency_group=EMBEDDING)
+    def embed(self, references: Sequence[Any]) -> np.ndarray:
+        """See `NodeWorker.embed`."""
+        return super().embed(references)
 
     def address(self) -> tuple[str, int]:
         """Where the other workers can meet this one: its machine's address and a free port."""
@@ -88,7 +98,10 @@ def stream_episodes(
         except StopIteration:
             streams.remove(stream)
             continue
-        yield Episode(summary, next(stream) if keep else None)
+        trajectory = next(stream, None) if keep else None
+        if keep and trajectory is None:
+            raise WorkerLostError(f"{GONE}: a rollout ended in the middle of an episode's result")
+        yield Episode(summary, trajectory)
 
 
 class RayWorkers:
@@ -120,7 +133,8 @@ class RayWorkers:
         self._rollouts = self._with("rollout")
         self._embedders = itertools.cycle(self._with("embedding"))
         if len(self._rollouts) > 1:
-            self._queue_host = ray.remote(QueueHost).options(num_cpus=0).remote()
+            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+            self._queue_host = ray.remote(QueueHost).options(num_cpus=0, scheduling_strategy=here).remote()
         meeting = get(self.nodes[0].address.remote()) if self._seats[0].world > 1 else None
         get_all([node.build.remote(meeting) for node in self.nodes])
 
@@ -134,6 +148,7 @@ class RayWorkers:
             num_cpus=1,
             num_gpus=int(seat.slot.device != "cpu"),
             max_concurrency=CONCURRENT_CALLS,
+            concurrency_groups={EMBEDDING: 1},
             scheduling_strategy=self._on(seat.slot.index),
         )
         worker: Any = options

@@ -5,9 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from siirl.workers.base import WorkerLostError
+
+GONE = (
+    "a worker of the run, or its machine, is gone. Start the same command again: with trainer.resume_mode=auto it goes on from "
+    "the newest checkpoint. What was seen of it"
+)
+LOST = (RayActorError, ObjectLostError)
+"""What Ray raises when a process, or what it held, is gone."""
+
+OTHERS_SECONDS = 10.0
+"""How long after a failure to wait whether another worker turns out to be gone: its peers often notice first."""
 
 
 def get(reference: ray.ObjectRef) -> Any:
@@ -16,26 +26,49 @@ def get(reference: ray.ObjectRef) -> Any:
     Ray's own error is of the same class too, but empty: an OSError without its errno.
 
     Raises:
-        WorkerLostError: the process that computes it is gone.
+        WorkerLostError: the process that computes it, or one that this needed, is gone.
     """
     try:
         return ray.get(reference)
     except RayTaskError as error:
+        if isinstance(error.cause, LOST):
+            raise WorkerLostError(f"{GONE}: {error.cause}") from error
         raise error.cause from error
-    except RayActorError as error:
-        raise WorkerLostError(
-            "a worker of the run, or its machine, is gone. Start the same command again: with trainer.resume_mode=auto it goes "
-            f"on from the newest checkpoint. Ray says: {error}"
-        ) from error
+    except LOST as error:
+        raise WorkerLostError(f"{GONE}: {error}") from error
 
 
 def get_all(references: Sequence[ray.ObjectRef]) -> list[Any]:
-    """Wait for all results, in order. The first failure is raised at once: those who wait for the one that failed never end."""
+    """Wait for all results, in order. The first failure is raised at once: those who wait for the one that failed never end.
+
+    Unless another worker is gone: then that is why the first one failed.
+    """
     waiting = list(references)
     while waiting:
         done, waiting = ray.wait(waiting, num_returns=1)
-        get(done[0])
+        try:
+            get(done[0])
+        except WorkerLostError:
+            raise
+        except Exception:
+            _raise_lost(waiting)
+            raise
     return [get(reference) for reference in references]
+
+
+def _raise_lost(references: Sequence[ray.ObjectRef]) -> None:
+    """Raise WorkerLostError if that is how one of ``references`` ends soon."""
+    waiting = list(references)
+    while waiting:
+        done, waiting = ray.wait(waiting, num_returns=1, timeout=OTHERS_SECONDS)
+        if not done:
+            return
+        try:
+            get(done[0])
+        except WorkerLostError:
+            raise
+        except Exception:  # noqa: S112  (the first failure is raised)
+            continue
 
 
 @dataclass(frozen=True)

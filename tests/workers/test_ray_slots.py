@@ -90,10 +90,8 @@ def test_the_next_rollout_acts_while_the_update_runs(policy: Path, tmp_path: Pat
 
         executor.collect = noting
         train(config, session, executor)
-    assert {step - 1 - weights for step, weights in behind} == {0, 1}, (
-        "new weights are taken up in the middle of a rollout"
-    )
-    assert {(1, 0), (2, 0), (3, 1)} <= behind
+    assert {step - 1 - weights for step, weights in behind} <= {0, 1}
+    assert {(1, 0), (2, 0), (3, 1)} <= behind, "steps 2 and 3 began with weights of the step before the last"
     rows = log_of(tmp_path)
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert rows[0]["actor/behavior_kl"] == pytest.approx(0, abs=1e-6)
@@ -115,7 +113,7 @@ def test_oversampled_groups_that_are_not_needed_are_cancelled(policy: Path, tmp_
     rows = run(tmp_path, policy, TWO_ROLL_OUT, settings, first)
     assert sum(row["rollout/cancelled_episodes"] for row in rows) >= 1
     for row in rows:
-        assert row["rollout/cancelled_steps"] <= 24 * row["rollout/cancelled_episodes"]
+        assert row["filter/acceptance_rate"] == 1
         assert row["filter/gen_batches"] == 1
 
 
