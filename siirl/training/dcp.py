@@ -51,8 +51,8 @@ def save_tensors(folder: Path, tensors: Mapping[str, Tensor], group: dist.Proces
     """
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"{folder} is not there on machine {socket.gethostname()}, though the first rank has made it: trainer.default_local_dir "
-            "must be on a file system that all machines share, at the same absolute path"
+            f"{folder} is not there on machine {socket.gethostname()}, though it was made on another: "
+            "trainer.default_local_dir must be on a file system that all machines share, at the same absolute path"
         )
     try:
         with _quiet():

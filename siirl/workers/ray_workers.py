@@ -6,7 +6,6 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import ray
 import torch
 from ray.actor import ActorHandle
@@ -46,11 +45,6 @@ class RayNodeWorker(NodeWorker):
 
     def __init__(self, config: Config, seat: Seat, envs: list[ActorHandle]) -> None:
         self._arguments = (config, seat, envs)
-
-    @ray.method(concurrency_group=EMBEDDING)
-    def embed(self, references: Sequence[Any]) -> np.ndarray:
-        """See `NodeWorker.embed`."""
-        return super().embed(references)
 
     def address(self) -> tuple[str, int]:
         """Where the other workers can meet this one: its machine's address and a free port."""
@@ -144,14 +138,13 @@ class RayWorkers:
     def _start_node(self, config: Config, seat: Seat) -> Any:
         envs = [self._start_env(config, slot) for slot in seat.env_slots]
         self.envs += envs
-        options = ray.remote(RayNodeWorker).options(
+        actor: Any = ray.remote(concurrency_groups={EMBEDDING: 1})  # type: ignore[call-overload]  (unknown to Ray's stubs)
+        worker: Any = actor(RayNodeWorker).options(
             num_cpus=1,
             num_gpus=int(seat.slot.device != "cpu"),
             max_concurrency=CONCURRENT_CALLS,
-            concurrency_groups={EMBEDDING: 1},
             scheduling_strategy=self._on(seat.slot.index),
         )
-        worker: Any = options
         return worker.remote(config, seat, envs)
 
     def _start_env(self, config: Config, slot: int) -> Any:
@@ -190,8 +183,10 @@ class RayWorkers:
 
     def submit(self, operation: str, *args: Any) -> RayFuture:
         """See `Workers.submit`."""
-        nodes = [next(self._embedders)] if operation == "embed" else self._actors
-        return RayFuture(tuple(getattr(node, operation).remote(*args) for node in nodes))
+        if operation == "embed":
+            embed = next(self._embedders).embed.options(concurrency_group=EMBEDDING)
+            return RayFuture((embed.remote(*args),))
+        return RayFuture(tuple(getattr(node, operation).remote(*args) for node in self._actors))
 
     def sync(self, step: int) -> dict[str, float]:
         """See `Workers.sync`."""

@@ -47,12 +47,10 @@ def get_all(references: Sequence[ray.ObjectRef]) -> list[Any]:
     while waiting:
         done, waiting = ray.wait(waiting, num_returns=1)
         try:
-            get(done[0])
-        except WorkerLostError:
-            raise
-        except Exception:
+            ray.get(done[0])
+        except (RayTaskError, *LOST):
             _raise_lost(waiting)
-            raise
+            get(done[0])
     return [get(reference) for reference in references]
 
 
@@ -64,11 +62,11 @@ def _raise_lost(references: Sequence[ray.ObjectRef]) -> None:
         if not done:
             return
         try:
+            ray.get(done[0])
+        except RayTaskError:
+            continue  # the failure that came first is raised
+        except LOST:
             get(done[0])
-        except WorkerLostError:
-            raise
-        except Exception:  # noqa: S112  (the first failure is raised)
-            continue
 
 
 @dataclass(frozen=True)
