@@ -138,7 +138,8 @@ class RayWorkers:
     def _start_node(self, config: Config, seat: Seat) -> Any:
         envs = [self._start_env(config, slot) for slot in seat.env_slots]
         self.envs += envs
-        actor: Any = ray.remote(concurrency_groups={EMBEDDING: 1})  # type: ignore[call-overload]  (unknown to Ray's stubs)
+        # Ray's stubs do not know of the groups
+        actor: Any = ray.remote(concurrency_groups={EMBEDDING: 1})  # type: ignore[call-overload]
         worker: Any = actor(RayNodeWorker).options(
             num_cpus=1,
             num_gpus=int(seat.slot.device != "cpu"),
