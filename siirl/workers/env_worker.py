@@ -19,7 +19,7 @@ FAULT_TOLERANCE: dict[str, Any] = {"max_restarts": -1, "max_task_retries": -1}
 """Options of an `EnvWorker` actor. The retries let a call wait for a process that is still restarting, where Ray would else
 refuse it at once; the calls themselves ask for no repetition, because the episode that a dead process held is lost."""
 
-DEATH_SECONDS = 60.0
+DEATH_SECONDS = 30.0
 """How long after a kill a call may take to fail; where the machine is gone it never does."""
 
 

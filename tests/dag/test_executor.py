@@ -230,8 +230,24 @@ def test_what_is_more_than_needed_is_cancelled_and_counted(config: Config) -> No
     metrics = batch.metrics()
     assert metrics["rollout/cancelled_episodes"] == 1
     assert metrics["rollout/cancelled_steps"] == 8
+    assert metrics["rollout/surplus_episodes"] == 3, "of the three groups that the cancel left incomplete"
     assert metrics["filter/acceptance_rate"] == 4 / 5
     assert all(s.drop_reason is None for s in batch.summaries)
+
+
+def test_groups_that_a_later_filter_may_drop_are_not_counted_on(config: Config) -> None:
+    config.algorithm.embodied_sampling.oversample_factor = 2
+
+    def late(episodes: Sequence[Episode], config: Config) -> NodeOutput:
+        return NodeOutput(keep=episodes[0].summary.spec.trial_id % 2 == 0, reason="late")
+
+    workers = FakeWorkers()
+    executor = make(config, workers)
+    filter_late = Node("late", "driver", late, per="group", inputs=("embedding",))
+    executor.plan = replace(executor.plan, nodes=(*executor.plan.nodes, filter_late))
+    batch = executor.collect(PromptSampler(PROMPTS, shuffle=False, seed=0), 1, lambda total: None)
+    assert trials(batch) == [0, 0, 2, 2, 4, 4, 6, 6]
+    assert workers.cancelled == 0
 
 
 def test_nothing_is_cancelled_when_the_last_group_is_the_last_needed(config: Config) -> None:

@@ -25,6 +25,12 @@ def test_another_models_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
     assert "old: saved (1,), needed nothing" in str(error.value)
 
 
+def test_a_folder_that_another_machine_made_elsewhere_is_not_made_here(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"on a file system that all machines share"):
+        save_tensors(tmp_path / "elsewhere", {"a": torch.zeros(3)})
+    assert not (tmp_path / "elsewhere").exists()
+
+
 class Evil:
     def __init__(self, proof: Path) -> None:
         self.proof = proof
