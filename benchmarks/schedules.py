@@ -1,18 +1,32 @@
-"""Continuous rollout beside the schedules of others: the same simulators in Ray, policy and episodes, measured in turns."""
+"""Continuous rollout beside the schedules of others: the same simulators in Ray, policy and episodes, measured in turns.
 
+``python -m benchmarks.rollout --schedules`` measures with the shipped start policy, most of whose episodes fail and so are as long as
+they may be. ``python -m benchmarks.schedules`` measures with the same policy after its calibration error was taken back, as late in
+a training, when most succeed.
+"""
+
+import argparse
 import math
+import shutil
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
 import torch
 
-from benchmarks.common import print_table
+from benchmarks.common import print_table, write_result
 from benchmarks.lock_step import EndlessLibero, LockStep, batches
+from siirl.client.main_dag import manifests
+from siirl.config.load import load_config
 from siirl.config.schema import Config
+from siirl.data.sampler import episode_specs
 from siirl.data.trajectory import EpisodeSpec, Trajectory
 from siirl.policies.base import POLICIES, Sampling
 from siirl.roles.queue import EpisodeQueue
@@ -23,7 +37,26 @@ from siirl.workers.ray_workers import SIMULATOR_ENVIRONMENT
 LONG = 512
 """``max_steps`` of the second comparison: as long as episodes of LIBERO run in siiRL's published settings."""
 
+CALIBRATION = ("0", "0", "-0.015")
+"""Metres that take the start policy's error back, see ``examples/start_policy/miscalibrate.py``."""
+
 Row = dict[str, Any]
+
+
+def main() -> None:
+    """Measure, print and write ``results/schedules.json``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--episodes", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=1)
+    given = parser.parse_args()
+    config = load_config("quickstart")
+    with tempfile.TemporaryDirectory() as folder:
+        policy = Path(shutil.copytree(config.actor_rollout_ref.model.path, f"{folder}/policy"))
+        script = "examples/start_policy/miscalibrate.py"
+        subprocess.run([sys.executable, script, str(policy), *CALIBRATION], check=True)
+        config.actor_rollout_ref.model.path = str(policy)
+        specs = episode_specs(manifests(config)[0][:1], n=given.episodes, seed=0, step=1)
+        print(write_result("schedules", compare(config, specs, given.episodes, given.repeats)))
 
 
 class Simulator(EnvWorker):
@@ -179,3 +212,7 @@ def _report(rows: list[Row]) -> list[Row]:
         ],
     )
     return medians
+
+
+if __name__ == "__main__":
+    main()
