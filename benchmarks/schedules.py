@@ -1,8 +1,8 @@
 """Continuous rollout beside the schedules of others: the same simulators in Ray, policy and episodes, measured in turns.
 
-``python -m benchmarks.rollout --schedules`` measures with the shipped start policy, most of whose episodes fail and so are as long as
-they may be. ``python -m benchmarks.schedules`` measures with the same policy after its calibration error was taken back, as late in
-a training, when most succeed.
+``python -m benchmarks.rollout --schedules`` measures with the shipped start policy, most of whose episodes fail and so are as long
+as they may be. ``python -m benchmarks.schedules`` measures with the same policy after its calibration error was taken back, as late
+in a training, when most succeed.
 """
 
 import argparse
