@@ -1,5 +1,6 @@
 """Whole runs on Ray with a simulator that costs nothing: resuming, the inline backend, streaming, failing workers."""
 
+import itertools
 import os
 import resource
 import signal
@@ -11,6 +12,7 @@ import ray
 
 from siirl.client.main_dag import main
 from siirl.dag.run import train
+from siirl.dag.session import Session
 from siirl.workers.base import WorkerLostError
 from siirl.workers.ray_workers import RayWorkers
 from tests.workers.runs import (
@@ -29,6 +31,9 @@ from tests.workers.runs import (
 from tests.workers.toy import plan_fault
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+EPISODES = 4
+"""In a step of these runs."""
 
 
 @pytest.fixture(autouse=True)
@@ -132,8 +137,11 @@ def test_an_error_in_a_simulator_ends_the_run_as_itself(policy: Path, tmp_path: 
 def test_a_dead_node_worker_ends_the_run_and_the_next_one_goes_on(policy: Path, tmp_path: Path) -> None:
     config = configured(command_line(tmp_path, policy, TOY, EXACT, {"trainer.total_training_steps": 3}))
 
+    episodes = itertools.count(1)
+
     def kill(_: object) -> None:
-        if session.step == 2:
+        if next(episodes) == EPISODES + 1:
+            wait_for_step(session, 2)
             ray.kill(workers.nodes[0])
 
     with pytest.raises(WorkerLostError, match=r"trainer\.resume_mode=auto"):
@@ -147,9 +155,13 @@ def test_a_dead_node_worker_ends_the_run_and_the_next_one_goes_on(policy: Path, 
 def test_a_full_disk_costs_a_checkpoint_and_not_the_run_which_stops_its_processes(policy: Path, tmp_path: Path) -> None:
     config = configured(command_line(tmp_path, policy, TOY, EXACT, {"trainer.total_training_steps": 3}))
 
+    episodes = itertools.count()
+
     def limit(_: object) -> None:
         """Files of more than 64 kB cannot be written in step 2."""
-        size = 65536 if session.step == 2 else resource.RLIM_INFINITY
+        step = 1 + next(episodes) // EPISODES
+        wait_for_step(session, step)
+        size = 65536 if step == 2 else resource.RLIM_INFINITY
         resource.prlimit(process, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     with opened(config, limit) as (session, executor, workers):
@@ -161,6 +173,12 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run_which_stops_its_processe
     assert sorted(path.name for path in tmp_path.glob("global_step_*")) == ["global_step_1", "global_step_3"]
     for process in processes:
         wait_until_gone(process)
+
+
+def wait_for_step(session: Session, step: int) -> None:
+    """A rollout may start, and in fact end, before its step begins."""
+    while session.step < step:
+        time.sleep(0.01)
 
 
 def wait_until_gone(process: int) -> None:
