@@ -4,8 +4,6 @@
 process per core execute the very same actions in the same episodes without Ray and without a policy. The floor counts
 their physics and one frame per chunk. Both are repeated in turns, because the machine's speed drifts. Steps after an
 episode's end are what the simulators' own counters say beyond the episodes' lengths and settling.
-
-``--schedules`` also compares with the schedules of others (`benchmarks/schedules.py`).
 """
 
 import argparse
@@ -20,7 +18,6 @@ import ray
 import torch
 
 from benchmarks.common import print_table, write_result
-from benchmarks.schedules import compare
 from siirl.client.main_dag import manifests
 from siirl.config.load import load_config
 from siirl.config.schema import Config, EnvConfig
@@ -40,8 +37,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=8, help="prompts; each is rolled out rollout.n times")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--schedules", action="store_true", help="also compare with the schedules of others")
-    parser.add_argument("--long-episodes", type=int, default=9, help="episodes of the schedules at 512 steps")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     given = parser.parse_args()
     config = load_config("quickstart", given.overrides)
@@ -56,10 +51,7 @@ def main() -> None:
         rows[-1]["ratio"] = rows[-1]["steps_per_s_without_policy"] / rows[-1]["floor_steps_per_s"]
         print(rows[-1], flush=True)
     workers.close()
-    result = report(config, rows)
-    if given.schedules:
-        result["schedules"] = compare(config, specs, given.long_episodes, given.repeats)
-    print(write_result("rollout", result))
+    print(write_result("rollout", report(config, rows)))
 
 
 def _prompts(config: Config, count: int) -> list:
