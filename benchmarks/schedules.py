@@ -1,8 +1,8 @@
 """Continuous rollout beside the schedules of others: the same simulators in Ray, policy and episodes, measured in turns.
 
 ``python -m benchmarks.schedules`` measures with the shipped start policy after its calibration error was taken back, as late in a
-training, when most episodes succeed; with ``--start-policy`` as it is shipped: most of its episodes fail, and are as long as they may
-be, so that there is little to gain.
+training, when most episodes succeed; with ``--start-policy`` as it is shipped: most of its episodes fail, after as
+many steps as they may take, so that there is little to gain.
 """
 
 import argparse
