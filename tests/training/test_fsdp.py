@@ -55,7 +55,7 @@ def train_and_save(ranks: Ranks, folder: Path) -> None:
     metrics = update(policy, trainer, SmallPolicy(), seed=0)
     full = dict(full_parameters(policy.model, CPU))
     torch.save({"weights": full, "metrics": metrics, "version": trainer.version}, folder / f"rank{ranks.rank}.pt")
-    trainer.save(folder / "checkpoint")
+    save(trainer, folder / "checkpoint")
 
 
 def load_and_train(ranks: Ranks, folder: Path) -> None:
@@ -108,7 +108,7 @@ def train_openvla_oft(
     trained = {name: tensor.clone() for name, tensor in full_parameters(policy.model, CPU)}
     torch.save(trained, folder / f"rank{ranks.rank}.pt")
     if ranks.world > 1:
-        trainer.save(folder / "checkpoint")
+        save(trainer, folder / "checkpoint")
     return trained
 
 
@@ -173,6 +173,12 @@ def read(path: Path) -> dict:
     return torch.load(path, weights_only=True)
 
 
+def save(trainer: Trainer, folder: Path) -> None:
+    """Into a folder that all ranks see, as the driver makes it in a run."""
+    folder.mkdir(exist_ok=True)
+    trainer.save(folder)
+
+
 def assert_close(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     for name, tensor in actual.items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
@@ -194,7 +200,7 @@ def test_two_ranks_train_as_one_and_either_reads_the_others_checkpoint(two_ranks
     assert (on_one.version, on_one.updates) == (6, 1)
     assert all(torch.equal(weights(resumed)[k], v) for k, v in result["weights"].items())
 
-    on_one.save(tmp_path / "one")
+    save(on_one, tmp_path / "one")
     saved = weights(resumed)
     update(resumed, on_one, SmallPolicy(), seed=1)
     on_ranks(2, 2, load_and_train, tmp_path)  # 1 → 2
