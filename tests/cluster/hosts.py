@@ -54,9 +54,9 @@ class Host:
 
     def start(self, command: Sequence[str], environment: Mapping[str, str], **options: Any) -> subprocess.Popen[str]:
         """Start a command on this host, in a session of its own; ``options`` are those of `subprocess.Popen`."""
-        return subprocess.Popen(
-            ["ip", "netns", "exec", self.name, *command], env=environment, text=True, start_new_session=True, **options
-        )
+        # who runs the tests in the background may ignore Ctrl-C, which children inherit and a shell then cannot trap
+        inside = ["ip", "netns", "exec", self.name, "env", "--default-signal=INT"]
+        return subprocess.Popen([*inside, *command], env=environment, text=True, start_new_session=True, **options)
 
     def processes(self) -> dict[int, str]:
         """Every process on this host that still runs: its number and command line."""
