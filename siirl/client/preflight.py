@@ -10,6 +10,7 @@ from siirl.config.checks import EMBODIED, ENV, check_max_steps, most_held_out
 from siirl.config.keys import get_value, given, refuse
 from siirl.config.schema import Config
 from siirl.dag.compile import placement_problems
+from siirl.dag.graph import Graph
 from siirl.dag.pipelines import build_graph
 from siirl.data.manifest import build_prompts, manifest_problems
 from siirl.embeddings.base import ENCODERS, encoder_name
@@ -32,16 +33,18 @@ def preflight(config: Config) -> list[str]:
     """
     unknown_reward = list(_unknown(config, REWARDS, "algorithm.reward"))
     problems = [*unknown_reward, *_unknown(config, ADVANTAGES, "algorithm.adv_estimator"), *_check_run_folder(config)]
+    graph = None
     if config.dag.custom_pipeline_fn or not unknown_reward:
-        problems += _check_graph(config)
-    problems += _check_video_encoder(config)
+        graph, wrong = _workflow(config)
+        problems += wrong
+    problems += _check_video_encoder(config, graph)
     tasks: list[Task] = []
     if unknown := list(_unknown(config, ENVS, ENV_TYPE)):
         problems += unknown
     else:
         env = config.actor_rollout_ref.embodied.env
         factory = ENVS.get(env.env_type)
-        problems += _check_roles(config)
+        problems += placement_problems(graph, config) if graph else []
         try:
             tasks = factory.tasks(env)
             problems += [
@@ -119,47 +122,30 @@ def _check_statistics(config: Config, factory: EnvFactory) -> Iterator[str]:
         )
 
 
-def _check_graph(config: Config) -> Iterator[str]:
-    """The workflow must be one that can run."""
+def _workflow(config: Config) -> tuple[Graph | None, list[str]]:
+    """The workflow, if it is one that can run, and what is wrong with it."""
     try:
         graph = build_graph(config)
     except ValueError as error:
-        yield str(error)
-    else:
-        yield from (f"{given(config, 'dag.custom_pipeline_fn')}: {problem}" for problem in graph.problems())
+        return None, [str(error)]
+    problems = [f"{given(config, 'dag.custom_pipeline_fn')}: {problem}" for problem in graph.problems()]
+    return None if problems else graph, problems
 
 
-def _check_roles(config: Config) -> list[str]:
-    """The roles of the workflow must each have a place, and the env's slots simulators."""
-    try:
-        graph = build_graph(config)
-    except ValueError:
-        return []  # reported by _check_graph
-    return [] if graph.problems() else placement_problems(graph, config)
-
-
-def _check_video_encoder(config: Config) -> Iterator[str]:
+def _check_video_encoder(config: Config, graph: Graph | None) -> Iterator[str]:
     """The encoder must be one that there is and, where the workflow embeds videos, its weights such as it can load."""
     embodied = config.actor_rollout_ref.embodied
     if embodied.video_encoder != "auto" and (unknown := list(_unknown(config, ENCODERS, VIDEO_ENCODER, "auto"))):
         yield from unknown
         return
     path = embodied.video_embedding_model_path
-    if not path or not Path(path).exists() or not _embeds(config):
+    embeds = graph is not None and any(node.role == "embedding" for node in graph.nodes) and not config.trainer.val_only
+    if not path or not Path(path).exists() or not embeds:
         return  # reported by siirl.config.checks, or not read
     try:
         ENCODERS.get(encoder_name(embodied)).check(embodied)
     except ValueError as error:
         yield f"{given(config, VIDEO_WEIGHTS)}: {str(error).removeprefix(f'{path}: ')}"
-
-
-def _embeds(config: Config) -> bool:
-    """Whether the workflow embeds videos; a run that only validates does not."""
-    try:
-        roles = {node.role for node in build_graph(config).nodes}
-    except ValueError:
-        return False  # reported by _check_graph
-    return "embedding" in roles and not config.trainer.val_only
 
 
 def _check_run_folder(config: Config) -> Iterator[str]:

@@ -93,7 +93,7 @@ class EpisodeQueue:
 
     def clear(self) -> int:
         """Forget what waits, because nobody needs it any more; returns the number of episodes that were never run."""
-        count = len(self._first) + sum(len(waiting.heap) for waiting in self._tasks.values())
+        count = len(self)
         self._first.clear()
         self._tasks.clear()
         return count

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
+from siirl.config.placement import WORKER_ROLES
 from siirl.dag.compile import Plan, Slot
-
-HOSTED = ("rollout", "embedding", "actor")
-"""Roles that a node worker hosts. Simulators have processes of their own, on the slots of ``env``."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Seat:
 
 def seats(plan: Plan) -> list[Seat]:
     """The plan's node workers: the actor's ranks first, then those that only roll out, then those that only embed."""
-    placement = {role: plan.placement.get(role, ()) for role in HOSTED}
+    placement = {role: plan.placement.get(role, ()) for role in WORKER_ROLES}
     order = list(dict.fromkeys([*placement["actor"], *placement["rollout"], *placement["embedding"]]))
     members = {slot for role in ("actor", "rollout") for slot in placement[role]} if placement["actor"] else set()
     envs = dict(zip(placement["rollout"], plan.env_slots, strict=True))
@@ -41,7 +39,7 @@ def seats(plan: Plan) -> list[Seat]:
     return [
         Seat(
             slot=slot,
-            roles=frozenset(role for role in HOSTED if slot.index in placement[role]),
+            roles=frozenset(role for role in WORKER_ROLES if slot.index in placement[role]),
             env_slots=envs.get(slot.index, ()),
             rank=number if slot.index in members else None,
             world=len(members),
