@@ -1,8 +1,8 @@
 """Continuous rollout beside the schedules of others: the same simulators in Ray, policy and episodes, measured in turns.
 
 ``python -m benchmarks.schedules`` measures with the shipped start policy after its calibration error was taken back, as late in a
-training, when most episodes succeed; with ``--start-policy`` as it is shipped: most of its episodes fail, after as
-many steps as they may take, so that there is little to gain.
+training, when most episodes succeed, and nearly all of them with ``--greedy``; with ``--start-policy`` as it is shipped: most of
+its episodes fail, after as many steps as they may take, so that there is little to gain.
 """
 
 import argparse
@@ -49,10 +49,14 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=9)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument(
+        "--greedy", action="store_true", help="actions are not sampled; writes results/schedules_greedy.json"
+    )
+    parser.add_argument(
         "--start-policy", action="store_true", help="with its error; writes results/schedules_start.json"
     )
     given = parser.parse_args()
     config = load_config("quickstart")
+    config.actor_rollout_ref.rollout.do_sample = not given.greedy
     with tempfile.TemporaryDirectory() as folder:
         policy = Path(shutil.copytree(config.actor_rollout_ref.model.path, f"{folder}/policy"))
         if not given.start_policy:
@@ -60,7 +64,7 @@ def main() -> None:
             subprocess.run([sys.executable, script, str(policy), *CALIBRATION], check=True)
         config.actor_rollout_ref.model.path = str(policy)
         specs = episode_specs(manifests(config)[0][:1], n=given.episodes, seed=0, step=1)
-        name = "schedules_start" if given.start_policy else "schedules"
+        name = "schedules" + "_start" * given.start_policy + "_greedy" * given.greedy
         print(write_result(name, compare(config, specs, given.episodes, given.repeats)))
 
 
