@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from siirl.data.trajectory import Trajectory
+from siirl.data.trajectory import Target, Trajectory
 from siirl.envs.base import EnvObs
 from siirl.policies.base import stack_observations
 
@@ -27,8 +27,9 @@ class MicroBatch:
         behavior: their log-probabilities under the weights that acted, float32 [R, K].
         proximal: under the weights before the update, float32 [R, K]; the same numbers where those acted.
         fresh: whether the weights before the update acted, bool [R].
-        advantages: float32 [R].
+        advantages: of each action, float32 [R, T].
         mask: tokens of executed actions, bool [R, K]; all false in a micro-batch that only pads.
+        values, returns: as in `Trajectory` and `Target`, float32 [R, V]; None where no values are trained.
     """
 
     obs: EnvObs
@@ -38,6 +39,8 @@ class MicroBatch:
     fresh: Tensor
     advantages: Tensor
     mask: Tensor
+    values: Tensor | None
+    returns: Tensor | None
 
 
 @dataclass
@@ -46,7 +49,7 @@ class Share:
 
     Attributes:
         trajectories: the episodes that this rank trains on; none when there are fewer episodes than ranks.
-        advantages: one per trajectory.
+        targets: one per trajectory.
         rows: which chunks of the whole batch these trajectories have, in order, int.
         proximal: of these chunks, as `Batch.proximal`, float32 [len(rows), K].
         version: as `Batch.version`.
@@ -56,7 +59,7 @@ class Share:
     """
 
     trajectories: Sequence[Trajectory]
-    advantages: Sequence[float]
+    targets: Sequence[Target]
     rows: np.ndarray
     proximal: np.ndarray | None
     version: int | None
@@ -72,7 +75,7 @@ class Batch(Generic[E]):
     Attributes:
         episodes: n handles of trajectories, group by group.
         chunks: policy forwards of each episode, at least 1.
-        advantages: one per episode, [n].
+        targets: one per episode.
         fetch: brings the trajectories of some handles here.
         proximal: log-probs under the weights before the update, of all chunks of all episodes in order, float32
             [sum(chunks), K]; None where those acted, so that the trajectories have them.
@@ -81,7 +84,7 @@ class Batch(Generic[E]):
 
     episodes: Sequence[E]
     chunks: Sequence[int]
-    advantages: np.ndarray
+    targets: Sequence[Target]
     fetch: Callable[[Sequence[E]], list[Trajectory]]
     proximal: np.ndarray | None = None
     version: int | None = None
@@ -103,7 +106,7 @@ class Batch(Generic[E]):
         rows = np.array([row for i in own for row in range(starts[i], starts[i + 1])], dtype=int)
         return Share(
             trajectories=trajectories if own else [],
-            advantages=[float(self.advantages[i]) for i in own],
+            targets=[self.targets[i] for i in own],
             rows=rows,
             proximal=None if self.proximal is None else self.proximal[rows],
             version=self.version,
@@ -156,7 +159,7 @@ class Row(NamedTuple):
 
     trajectory: Trajectory
     chunk: int
-    advantage: float
+    target: Target
     proximal: np.ndarray
     fresh: bool
 
@@ -169,24 +172,28 @@ def micro_batches(share: Share, size: int, action_dim: int) -> Iterator[MicroBat
         if picked := rows[start : start + size]:
             yield _gather(picked, action_dim)
         else:
-            padding = _gather([Row(share.spare, 0, 0.0, share.spare.log_probs[0], False)], action_dim)
+            spare, none = share.spare, np.zeros((), np.float32)
+            nothing = Target(none, None if spare.values is None else none)
+            padding = _gather([Row(spare, 0, nothing, spare.log_probs[0], False)], action_dim)
             padding.mask.zero_()
             yield padding
 
 
 def _rows(share: Share) -> Iterator[Row]:
     known = None if share.proximal is None else iter(share.proximal)
-    for trajectory, advantage in zip(share.trajectories, share.advantages, strict=True):
+    for trajectory, target in zip(share.trajectories, share.targets, strict=True):
         fresh = share.version in (None, trajectory.summary.policy_version)
         for chunk in range(len(trajectory.tokens)):
             proximal = trajectory.log_probs[chunk] if known is None else next(known)
-            yield Row(trajectory, chunk, advantage, proximal, fresh)
+            yield Row(trajectory, chunk, target, proximal, fresh)
 
 
 def _gather(rows: Sequence[Row], action_dim: int) -> MicroBatch:
     """Rows as one batch."""
     tokens = np.stack([row.trajectory.tokens[row.chunk] for row in rows])
     executed = np.array([row.trajectory.executed[row.chunk] for row in rows])
+    chunk_len = tokens.shape[1] // action_dim
+    values, returns = _values(rows)
     return MicroBatch(
         obs=stack_observations(
             np.stack([row.trajectory.images[row.chunk] for row in rows]),
@@ -197,6 +204,25 @@ def _gather(rows: Sequence[Row], action_dim: int) -> MicroBatch:
         behavior=torch.from_numpy(np.stack([row.trajectory.log_probs[row.chunk] for row in rows])),
         proximal=torch.from_numpy(np.stack([row.proximal for row in rows])),
         fresh=torch.tensor([row.fresh for row in rows]),
-        advantages=torch.tensor([row.advantage for row in rows], dtype=torch.float32),
+        advantages=_of_chunks([(row.target.advantage, row.chunk) for row in rows], chunk_len),
         mask=torch.from_numpy(token_mask(executed, tokens.shape[1], action_dim)),
+        values=values,
+        returns=returns,
     )
+
+
+def _values(rows: Sequence[Row]) -> tuple[Tensor | None, Tensor | None]:
+    """Values of the rollout and returns, float32 [R, V] each."""
+    pairs = [(row.trajectory.values, row.target.returns, row.chunk) for row in rows]
+    if any(values is None or returns is None for values, returns, _ in pairs):
+        return None, None
+    values = [(values, chunk) for values, _, chunk in pairs]
+    outputs = values[0][0].shape[1]
+    returns = [(returns, chunk) for _, returns, chunk in pairs]
+    return _of_chunks(values, outputs), _of_chunks(returns, outputs)
+
+
+def _of_chunks(numbers: Sequence[tuple[np.ndarray, int]], width: int) -> Tensor:
+    """What each chunk has of the numbers of its episode ([], [C] or [C, width]), float32 [R, width]."""
+    picked = [episode[chunk] if episode.ndim else episode for episode, chunk in numbers]
+    return torch.from_numpy(np.stack([np.broadcast_to(number, width) for number in picked]).astype(np.float32))
