@@ -173,7 +173,7 @@ class Trainer(Generic[E]):
             self.offload.take_gradients(self.parameters)
             sums += found
         totals = dict(zip(objective.names, self._over_ranks(sums).tolist(), strict=True))
-        assert (totals["ratios"], totals["values"]) == (units.ratios, units.values)
+        assert (totals["ratios"], totals.get("values", 0)) == (units.ratios, units.values)
         self.offload.give_gradients()
         if self.version < self.config.critic.warmup_steps:
             for parameter in self.policy_parameters:

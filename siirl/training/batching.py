@@ -27,7 +27,8 @@ class MicroBatch:
         behavior: their log-probabilities under the weights that acted, float32 [R, K].
         proximal: under the weights before the update, float32 [R, K]; the same numbers where those acted.
         fresh: whether the weights before the update acted, bool [R].
-        advantages: of each action, float32 [R, T].
+        advantages: of each chunk, float32 [R, 1], or of each action, [R, T].
+        weights: what each chunk counts in the policy's loss, float32 [R].
         mask: tokens of executed actions, bool [R, K]; all false in a micro-batch that only pads.
         values, returns: as in `Trajectory` and `Target`, float32 [R, V]; None where no values are trained.
     """
@@ -38,6 +39,7 @@ class MicroBatch:
     proximal: Tensor
     fresh: Tensor
     advantages: Tensor
+    weights: Tensor
     mask: Tensor
     values: Tensor | None
     returns: Tensor | None
@@ -50,6 +52,7 @@ class Share:
     Attributes:
         trajectories: the episodes that this rank trains on; none when there are fewer episodes than ranks.
         targets: one per trajectory.
+        weights: what each trajectory counts in the policy's loss.
         rows: which chunks of the whole batch these trajectories have, in order, int.
         proximal: of these chunks, as `Batch.proximal`, float32 [len(rows), K].
         version: as `Batch.version`.
@@ -60,6 +63,7 @@ class Share:
 
     trajectories: Sequence[Trajectory]
     targets: Sequence[Target]
+    weights: Sequence[float]
     rows: np.ndarray
     proximal: np.ndarray | None
     version: int | None
@@ -107,6 +111,7 @@ class Batch(Generic[E]):
         return Share(
             trajectories=trajectories if own else [],
             targets=[self.targets[i] for i in own],
+            weights=[1.0] * len(own),
             rows=rows,
             proximal=None if self.proximal is None else self.proximal[rows],
             version=self.version,
@@ -160,6 +165,7 @@ class Row(NamedTuple):
     trajectory: Trajectory
     chunk: int
     target: Target
+    weight: float
     proximal: np.ndarray
     fresh: bool
 
@@ -172,27 +178,26 @@ def micro_batches(share: Share, size: int, action_dim: int) -> Iterator[MicroBat
         if picked := rows[start : start + size]:
             yield _gather(picked, action_dim)
         else:
-            spare, none = share.spare, np.zeros((), np.float32)
-            nothing = Target(none, None if spare.values is None else none)
-            padding = _gather([Row(spare, 0, nothing, spare.log_probs[0], False)], action_dim)
+            spare = share.spare
+            nothing = Target(np.zeros((), np.float32), None if spare.values is None else np.zeros_like(spare.values))
+            padding = _gather([Row(spare, 0, nothing, 0.0, spare.log_probs[0], False)], action_dim)
             padding.mask.zero_()
             yield padding
 
 
 def _rows(share: Share) -> Iterator[Row]:
     known = None if share.proximal is None else iter(share.proximal)
-    for trajectory, target in zip(share.trajectories, share.targets, strict=True):
+    for trajectory, target, weight in zip(share.trajectories, share.targets, share.weights, strict=True):
         fresh = share.version in (None, trajectory.summary.policy_version)
         for chunk in range(len(trajectory.tokens)):
             proximal = trajectory.log_probs[chunk] if known is None else next(known)
-            yield Row(trajectory, chunk, target, proximal, fresh)
+            yield Row(trajectory, chunk, target, weight, proximal, fresh)
 
 
 def _gather(rows: Sequence[Row], action_dim: int) -> MicroBatch:
     """Rows as one batch."""
     tokens = np.stack([row.trajectory.tokens[row.chunk] for row in rows])
     executed = np.array([row.trajectory.executed[row.chunk] for row in rows])
-    chunk_len = tokens.shape[1] // action_dim
     values, returns = _values(rows)
     return MicroBatch(
         obs=stack_observations(
@@ -204,7 +209,8 @@ def _gather(rows: Sequence[Row], action_dim: int) -> MicroBatch:
         behavior=torch.from_numpy(np.stack([row.trajectory.log_probs[row.chunk] for row in rows])),
         proximal=torch.from_numpy(np.stack([row.proximal for row in rows])),
         fresh=torch.tensor([row.fresh for row in rows]),
-        advantages=_of_chunks([(row.target.advantage, row.chunk) for row in rows], chunk_len),
+        advantages=_of_chunks([(row.target.advantage, row.chunk) for row in rows]),
+        weights=torch.tensor([row.weight for row in rows], dtype=torch.float32),
         mask=torch.from_numpy(token_mask(executed, tokens.shape[1], action_dim)),
         values=values,
         returns=returns,
@@ -213,16 +219,12 @@ def _gather(rows: Sequence[Row], action_dim: int) -> MicroBatch:
 
 def _values(rows: Sequence[Row]) -> tuple[Tensor | None, Tensor | None]:
     """Values of the rollout and returns, float32 [R, V] each."""
-    pairs = [(row.trajectory.values, row.target.returns, row.chunk) for row in rows]
-    if any(values is None or returns is None for values, returns, _ in pairs):
-        return None, None
-    values = [(values, chunk) for values, _, chunk in pairs]
-    outputs = values[0][0].shape[1]
-    returns = [(returns, chunk) for _, returns, chunk in pairs]
-    return _of_chunks(values, outputs), _of_chunks(returns, outputs)
+    values = [(row.trajectory.values, row.chunk) for row in rows if row.trajectory.values is not None]
+    returns = [(row.target.returns, row.chunk) for row in rows if row.target.returns is not None]
+    return (_of_chunks(values), _of_chunks(returns)) if values and returns else (None, None)
 
 
-def _of_chunks(numbers: Sequence[tuple[np.ndarray, int]], width: int) -> Tensor:
-    """What each chunk has of the numbers of its episode ([], [C] or [C, width]), float32 [R, width]."""
-    picked = [episode[chunk] if episode.ndim else episode for episode, chunk in numbers]
-    return torch.from_numpy(np.stack([np.broadcast_to(number, width) for number in picked]).astype(np.float32))
+def _of_chunks(numbers: Sequence[tuple[np.ndarray, int]]) -> Tensor:
+    """What each chunk has of the numbers of its episode, [] (all the same), [C] or [C, A]: float32 [R, 1] or [R, A]."""
+    picked = [np.atleast_1d(episode[chunk] if episode.ndim else episode) for episode, chunk in numbers]
+    return torch.from_numpy(np.stack(picked).astype(np.float32))

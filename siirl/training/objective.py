@@ -6,23 +6,24 @@ Everything is a sum, so that micro-batches and ranks add up to the mini-batch; `
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from siirl.algorithms.entropy import entropy_bonus
 from siirl.algorithms.kl import kl_penalty
-from siirl.algorithms.levels import at_level
+from siirl.algorithms.levels import at_level, level_mask
 from siirl.algorithms.losses import decoupled_clip_loss, episode_weight
-from siirl.algorithms.value_loss import explained_variance, value_loss
+from siirl.algorithms.value_loss import explained_variance, explained_variance_sums, value_loss
 from siirl.config.schema import Config
-from siirl.data.trajectory import Target, Trajectory
+from siirl.data.trajectory import Trajectory
 from siirl.policies.base import Evaluation, Policy
 from siirl.training.batching import MicroBatch, Share
 
 POLICY_MEANS = ("loss", "entropy", "approx_kl", "clip_fraction", "ratio_mean_abs_dev")
 STALE_MEANS = ("behavior_weight_mean", "behavior_kl")
 VALUE_MEANS = ("value_loss", "value_clip_fraction")
-MOMENTS = ("returns", "returns_squared", "errors", "errors_squared")
+MOMENTS = ("values", "returns", "returns_squared", "errors", "errors_squared")
+"""What `explained_variance_sums` gives, in order."""
 
 
 @dataclass(frozen=True)
@@ -47,37 +48,33 @@ class Objective:
     def __init__(self, policy: Policy, config: Config, device: torch.device, reference: Policy | None) -> None:
         self.policy, self.reference, self.device = policy, reference, device
         self.actor, self.critic = config.actor_rollout_ref.actor, config.critic
-        self.level = config.algorithm.logprob_type
+        self.level, self.value_level = config.algorithm.logprob_type, config.algorithm.reward_type
         self.temperature = config.actor_rollout_ref.rollout.temperature
-        self.values_per_chunk = policy.chunk_len if config.algorithm.reward_type == "action_level" else 1
         self.means = list(POLICY_MEANS)
         self.means += STALE_MEANS if config.trainer.max_staleness > 0 else ()
         self.means += ("dual_clip_fraction",) if self.actor.clip_ratio_c is not None else ()
         self.means += ("kl_loss",) if reference is not None else ()
         self.value_means = VALUE_MEANS if self.critic.use_critic_model else ()
         moments = MOMENTS if self.critic.use_critic_model else ()
-        self.names = (*self.means, *self.value_means, *moments, "logprob_diff", "fresh", "ratios", "values")
+        self.names = (*self.means, *self.value_means, *moments, "logprob_diff", "fresh", "ratios")
 
     def ratios_of(self, trajectory: Trajectory) -> int:
         """Ratios of an episode, at least 1."""
-        steps, chunks = int(trajectory.executed.sum()), int((trajectory.executed > 0).sum())
-        return {"token_level": steps * self.policy.action_dim, "action_level": steps, "chunk_level": chunks}[self.level]
+        return self._units(trajectory, self.level)
 
     def values_of(self, trajectory: Trajectory) -> int:
         """Values of an episode that are trained; 0 without a value head."""
-        if not self.critic.use_critic_model:
-            return 0
-        return int(trajectory.executed.sum() if self.values_per_chunk > 1 else (trajectory.executed > 0).sum())
+        return self._units(trajectory, self.value_level) if self.critic.use_critic_model else 0
+
+    def _units(self, trajectory: Trajectory, level: str) -> int:
+        steps, chunks = int(trajectory.executed.sum()), int((trajectory.executed > 0).sum())
+        return {"token_level": steps * self.policy.action_dim, "action_level": steps, "chunk_level": chunks}[level]
 
     def weighted(self, share: Share, units: Units) -> Share:
-        """The share with advantages such that a mean over ratios aggregates as ``actor.loss_agg_mode`` says."""
-        mode = self.actor.loss_agg_mode
-        weights = [
-            episode_weight(self.ratios_of(trajectory), units.ratios, share.episodes, mode)
-            for trajectory in share.trajectories
-        ]
-        targets = [Target(t.advantage * w, t.returns) for t, w in zip(share.targets, weights, strict=True)]
-        return replace(share, targets=targets)
+        """The share with weights such that a mean over ratios aggregates as ``actor.loss_agg_mode`` says."""
+        mode, episodes = self.actor.loss_agg_mode, share.episodes
+        ratios = [self.ratios_of(trajectory) for trajectory in share.trajectories]
+        return replace(share, weights=[episode_weight(count, units.ratios, episodes, mode) for count in ratios])
 
     def evaluate(self, micro: MicroBatch) -> Evaluation:
         """The policy's view of a micro-batch, with gradient."""
@@ -92,8 +89,6 @@ class Objective:
         loss = self._policy_loss(micro, now, sums) / units.ratios
         if self.critic.use_critic_model:
             loss = loss + self.critic.loss_coef * self._value_loss(micro, now, sums) / units.values
-        else:
-            sums["values"] = torch.zeros((), device=self.device)
         fresh = (micro.mask & micro.fresh[:, None]).to(self.device)
         gap = now.log_probs.detach() - micro.behavior.to(self.device)
         sums |= {"logprob_diff": torch.where(fresh, gap.abs(), 0.0).sum(), "fresh": fresh.sum()}
@@ -101,28 +96,31 @@ class Objective:
 
     def _policy_loss(self, micro: MicroBatch, now: Evaluation, sums: dict[str, Tensor]) -> Tensor:
         """Summed over ratios."""
-        actor, tokens = self.actor, micro.mask.to(self.device)
+        actor, tokens, weights = self.actor, micro.mask.to(self.device), micro.weights.to(self.device)
         new, mask = self._at_level(now.log_probs, tokens)
         behavior, proximal = (self._at_level(x.to(self.device), tokens)[0] for x in (micro.behavior, micro.proximal))
         clipped, gap = decoupled_clip_loss(
             new,
             proximal,
             behavior,
-            self._advantages(micro),
+            micro.advantages.to(self.device) * weights[:, None],
             mask,
             actor.clip_ratio_low,
             actor.clip_ratio_high,
             actor.behavior_weight_cap,
             actor.clip_ratio_c,
         )
-        entropy = self._at_level(now.entropy, tokens)[0].sum()
-        loss = clipped.loss_sum - actor.entropy_coeff * entropy
+        entropies = self._at_level(now.entropy, tokens)[0]
+        loss = clipped.loss_sum
+        if actor.entropy_coeff:
+            loss = loss - actor.entropy_coeff * entropy_bonus(entropies, mask, weights)
         if self.reference is not None:
-            sums["kl_loss"] = kl_penalty(new, self._reference_log_probs(micro, tokens), mask, actor.kl_loss_type)
+            reference = self._reference_log_probs(micro, tokens)
+            sums["kl_loss"] = kl_penalty(new, reference, mask, actor.kl_loss_type, weights)
             loss = loss + actor.kl_loss_coef * sums["kl_loss"]
         sums |= {
             "loss": loss,
-            "entropy": entropy,
+            "entropy": torch.where(mask, entropies, 0.0).sum(),
             "approx_kl": clipped.kl_sum,
             "clip_fraction": clipped.clipped_sum,
             "ratio_mean_abs_dev": clipped.ratio_deviation_sum,
@@ -139,14 +137,10 @@ class Objective:
         assert micro.values is not None, "the policy that acted had one"
         assert micro.returns is not None, "the advantage estimator gives returns"
         old, returns = micro.values.to(self.device), micro.returns.to(self.device)
-        mask = self._action_mask(micro) if self.values_per_chunk > 1 else micro.mask.any(dim=1, keepdim=True)
-        mask = mask.to(self.device)
+        mask = level_mask(micro.mask.to(self.device), self.value_level, self.policy.action_dim)
         found = value_loss(now.values, old, returns, mask, self.critic.clip, self.critic.huber_delta)
-        error = torch.where(mask, returns - old, 0.0).double()
-        target = torch.where(mask, returns, 0.0).double()
-        moments = (target.sum(), (target**2).sum(), error.sum(), (error**2).sum())
-        sums |= dict(zip(MOMENTS, moments, strict=True))
-        sums |= {"value_loss": found.loss_sum, "value_clip_fraction": found.clipped_sum, "values": mask.sum()}
+        sums |= {"value_loss": found.loss_sum, "value_clip_fraction": found.clipped_sum}
+        sums |= dict(zip(MOMENTS, explained_variance_sums(returns, old, mask), strict=True))
         return found.loss_sum
 
     @torch.no_grad()
@@ -159,22 +153,12 @@ class Objective:
     def _at_level(self, numbers: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         return at_level(numbers, tokens, self.level, self.policy.action_dim)
 
-    def _advantages(self, micro: MicroBatch) -> Tensor:
-        """One per ratio, float32 [R, M]. A chunk's actions have the same where it has one ratio."""
-        advantages = micro.advantages.to(self.device)
-        if self.level == "token_level":
-            return advantages.repeat_interleave(self.policy.action_dim, dim=1)
-        return advantages if self.level == "action_level" else advantages[:, :1]
-
-    def _action_mask(self, micro: MicroBatch) -> Tensor:
-        return micro.mask[:, :: self.policy.action_dim]
-
     def metrics(self, steps: Sequence[dict[str, float]]) -> dict[str, float]:
         """``actor/…`` and ``critic/…`` from the sums of optimizer steps."""
-        ratios, values = (sum(step[name] for step in steps) for name in ("ratios", "values"))
-        found = {f"actor/{name}": sum(step[name] for step in steps) / ratios for name in self.means}
+        total = {name: sum(step[name] for step in steps) for name in self.names}
+        found = {f"actor/{name}": total[name] / total["ratios"] for name in self.means}
+        found |= {f"actor/{name}": total[name] / total["values"] for name in self.value_means}
         if self.value_means:
-            found |= {f"actor/{name}": sum(step[name] for step in steps) / values for name in self.value_means}
-            moments = np.sum([[step[name] for name in MOMENTS] for step in steps], axis=0)
-            found["critic/explained_variance"] = explained_variance(values, *moments)
+            moments = torch.tensor([total[name] for name in MOMENTS], dtype=torch.float64)
+            found["critic/explained_variance"] = explained_variance(moments)
         return found
