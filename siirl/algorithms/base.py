@@ -63,11 +63,19 @@ class Estimator:
 ADVANTAGES: Registry[Estimator] = Registry("algorithm.adv_estimator", "siirl.algorithms")
 
 
-def scores_and_groups(episodes: Sequence[EpisodeReturns]) -> tuple[np.ndarray, np.ndarray]:
-    """Scores float64 [n] and groups int64 [n]."""
-    return np.array([e.score for e in episodes], np.float64), np.array([e.group for e in episodes], np.int64)
+def of_scores(
+    function: Callable[[np.ndarray, np.ndarray, AlgorithmConfig], np.ndarray], scores_groups: bool
+) -> Estimator:
+    """The estimator that looks at nothing but the scores of whole episodes.
 
+    Args:
+        function: maps scores float64 [n], groups int64 [n] and the config to advantages [n].
+        scores_groups: see `Estimator`.
+    """
 
-def of_whole_episodes(advantages: np.ndarray) -> Advantages:
-    """One advantage per episode, [n]."""
-    return Advantages([np.asarray(advantage, np.float32) for advantage in advantages], None)
+    def estimate(episodes: Sequence[EpisodeReturns], config: AlgorithmConfig) -> Advantages:
+        scores = np.array([episode.score for episode in episodes], np.float64)
+        groups = np.array([episode.group for episode in episodes], np.int64)
+        return Advantages([np.asarray(a, np.float32) for a in function(scores, groups, config)], None)
+
+    return Estimator(estimate, needs_values=False, scores_groups=scores_groups)

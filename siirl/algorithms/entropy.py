@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from siirl.algorithms.losses import weighted_sum
+
 
 def entropy_bonus(entropy: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:
     """The sum of the entropies of active units, with gradient; a loss has it with a negative coefficient.
@@ -14,5 +16,4 @@ def entropy_bonus(entropy: Tensor, mask: Tensor, weights: Tensor | None = None) 
         mask: which units are active, bool [B, M]; the others contribute nothing, whatever they hold.
         weights: what each row counts, [B]; None: 1.
     """
-    active = torch.where(mask, entropy, 0.0)
-    return active.sum() if weights is None else (active.sum(1) * weights).sum()
+    return weighted_sum(torch.where(mask, entropy, 0.0), weights)

@@ -4,14 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from siirl.algorithms.base import (
-    ADVANTAGES,
-    Advantages,
-    EpisodeReturns,
-    Estimator,
-    of_whole_episodes,
-    scores_and_groups,
-)
+from siirl.algorithms.base import ADVANTAGES, of_scores
 from siirl.algorithms.statistics import EPSILON, group_means
 from siirl.config.schema import AlgorithmConfig
 
@@ -47,9 +40,9 @@ def grpo_advantage(
     return np.where(size == 1, score, centred)
 
 
-def grpo(episodes: Sequence[EpisodeReturns], config: AlgorithmConfig) -> Advantages:
+def grpo(scores: np.ndarray, groups: np.ndarray, config: AlgorithmConfig) -> np.ndarray:
     """`grpo_advantage` as the config asks for it."""
-    return of_whole_episodes(grpo_advantage(*scores_and_groups(episodes), config.norm_adv_by_std_in_grpo))
+    return grpo_advantage(scores, groups, config.norm_adv_by_std_in_grpo)
 
 
-ADVANTAGES.register("grpo")(Estimator(grpo, needs_values=False, scores_groups=True))
+ADVANTAGES.register("grpo")(of_scores(grpo, scores_groups=True))

@@ -5,12 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from siirl.algorithms.ratios import LARGEST_LOG_RATIO
+from siirl.algorithms.losses import weighted_sum
+from siirl.algorithms.ratios import k3
 
 ESTIMATORS: dict[str, Callable[[Tensor], Tensor]] = {
     "k1": lambda log_r: -log_r,
     "k2": lambda log_r: log_r.square() / 2,
-    "k3": lambda log_r: (torch.expm1(log_r.clamp(max=LARGEST_LOG_RATIO)) - log_r).clamp(min=0),
+    "k3": k3,
 }
 """Of KL(policy ‖ reference) from draws of the policy, with r = reference / policy probability."""
 
@@ -24,8 +25,8 @@ def kl_penalty(
     at least 0. As losses on draws of the policy they differ:
 
     - k2 has the divergence's own gradient, since its derivative is (−log r) ∇log π;
-    - k3 has in the mean that of the reverse divergence, KL(reference ‖ policy): its derivative is (1 − r) ∇log π;
-    - k1 has in the mean no gradient at all: its derivative is ∇log π. It is for watching, and as a loss adds noise alone.
+    - k3 has in the mean that of the divergence the other way, KL(reference ‖ policy): its derivative is (1 − r) ∇log π;
+    - k1 has in the mean no gradient at all: its derivative is ∇log π. As a loss it adds noise alone.
 
     Near the reference, k2's and k3's gradients agree. All this holds for one unit's own draw; how an action changes
     what comes later is left out.
@@ -41,8 +42,3 @@ def kl_penalty(
     """
     estimate = ESTIMATORS[kind](torch.where(mask, ref_log_probs - log_probs, 0.0))
     return weighted_sum(estimate, weights)
-
-
-def weighted_sum(x: Tensor, weights: Tensor | None) -> Tensor:
-    """Σ over [B, M], each row times its weight [B]; None: 1."""
-    return x.sum() if weights is None else (x.sum(1) * weights).sum()

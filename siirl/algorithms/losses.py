@@ -61,6 +61,11 @@ def episode_weight(units: int, all_units: float, episodes: int, mode: str) -> fl
     return 1.0 if mode == "token-mean" else all_units / (episodes * units)
 
 
+def weighted_sum(x: Tensor, weights: Tensor | None) -> Tensor:
+    """Σ over [B, M], each row times its weight [B]; None: 1."""
+    return x.sum() if weights is None else (x.sum(1) * weights).sum()
+
+
 def ppo_clip_loss(
     log_probs: Tensor,
     old_log_probs: Tensor,

@@ -56,8 +56,8 @@ def value_loss(
 @torch.no_grad()
 def explained_variance_sums(returns: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     """n, Σr, Σr², Σe and Σe² over active units with e = r − v, float64 [5]; add them up over micro-batches and ranks."""
-    r = torch.where(mask, returns, 0.0).double()
-    e = torch.where(mask, returns - values, 0.0).double()
+    r, v = (torch.where(mask, x, 0.0).double() for x in (returns, values))
+    e = r - v
     return torch.stack([mask.sum().double(), r.sum(), r.square().sum(), e.sum(), e.square().sum()])
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
 from siirl.algorithms.advantages import grpo_advantage
+
 from siirl.algorithms.base import ADVANTAGES
 from siirl.config.schema import AlgorithmConfig
 
