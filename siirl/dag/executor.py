@@ -276,5 +276,6 @@ def _target(episode: Episode) -> Target:
     """What the update makes of an episode, from its columns."""
     returns = episode.columns.get("return")
     return Target(
-        np.asarray(episode.columns["advantage"], np.float32), None if returns is None else np.asarray(returns, np.float32)
+        np.asarray(episode.columns["advantage"], np.float32),
+        None if returns is None else np.asarray(returns, np.float32),
     )

@@ -45,8 +45,10 @@ def estimate_advantages(episodes: Sequence[Episode], config: Config) -> NodeOutp
     estimator = ADVANTAGES.get(config.algorithm.adv_estimator)
     chunk_len = config.actor_rollout_ref.embodied.action_chunks_len
     found = estimator.function([episode_returns(e, chunk_len) for e in episodes], config.algorithm)
-    columns: dict[str, list] = {"advantage": found.advantages}
-    return NodeOutput(columns if found.returns is None else columns | {"return": found.returns})
+    columns: dict[str, Sequence[object]] = {"advantage": found.advantages}
+    if found.returns is not None:
+        columns["return"] = found.returns
+    return NodeOutput(columns)
 
 
 def episode_returns(episode: Episode, chunk_len: int) -> EpisodeReturns:
@@ -58,16 +60,14 @@ def episode_returns(episode: Episode, chunk_len: int) -> EpisodeReturns:
     if rewards is None:
         rewards = np.zeros((summary.chunks, chunk_len), np.float32)
         rewards[-1, executed[-1] - 1] = score
-    return EpisodeReturns(
-        score, summary.spec.group_id, rewards, executed, summary.values, truncated=summary.truncated
-    )
+    return EpisodeReturns(score, summary.spec.group_id, rewards, executed, summary.values, truncated=summary.truncated)
 
 
 def embodied(config: Config) -> Graph:
     """Rollout → filter (→ video embedding, if the reward needs it) → reward → advantage → update.
 
-    With ``algorithm.reward=srpo`` this is SRPO, with ``sparse`` GRPO on success; with ``adv_estimator=gae``, which sees the values
-    of the rollout, it is PPO.
+    With ``algorithm.reward=srpo`` this is SRPO, with ``sparse`` GRPO on success; with ``adv_estimator=gae``, which
+    sees the values of the rollout, it is PPO.
     """
     nodes = [
         Node("rollout", "rollout", "run", per="episode"),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from siirl.data.trajectory import CANCELLED, EpisodeSpec, Trajectory
-from siirl.envs.base import EnvObs, StepResult
+from siirl.envs.base import StepResult
 from siirl.policies.base import ActionChunk, Policy, PolicyInputs, Sampling, stack_observations
 from siirl.roles.queue import EpisodeSource
 from siirl.roles.running import RunningEpisode, Weights

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from siirl.config.schema import Config
+from siirl.config.value_head import PREFIX
 from siirl.data.trajectory import Target, Trajectory
 from siirl.policies.base import Policy
 from siirl.training.batching import Batch, Share, micro_batches, mini_batches
@@ -22,9 +23,6 @@ from siirl.training.objective import Objective, Units
 from siirl.training.offload import Offload
 
 E = TypeVar("E")
-
-VALUE_HEAD = "value_head."
-"""Begins the names of the value head's parameters."""
 
 
 class Trainer(Generic[E]):
@@ -70,10 +68,12 @@ class Trainer(Generic[E]):
         self.objective = Objective(policy, config, device, reference)
         optim, trained = self.actor.optim, [(n, p) for n, p in policy.model.named_parameters() if p.requires_grad]
         self.parameters = [p for _, p in trained]
-        self.policy_parameters = [p for name, p in trained if not name.startswith(VALUE_HEAD)]
-        head = [p for name, p in trained if name.startswith(VALUE_HEAD)]
+        self.policy_parameters = [p for name, p in trained if not name.startswith(PREFIX)]
+        groups: list[dict[str, Any]] = [{"params": self.policy_parameters}]
+        if head := [p for name, p in trained if name.startswith(PREFIX)]:
+            groups.append({"params": head, "lr": config.critic.lr})
         self.optimizer = torch.optim.AdamW(
-            [{"params": self.policy_parameters}, *([{"params": head, "lr": config.critic.lr}] if head else [])],
+            groups,
             lr=optim.lr,
             betas=(optim.betas[0], optim.betas[1]),
             weight_decay=optim.weight_decay,

@@ -45,7 +45,16 @@ def test_tokens_are_laid_out_step_by_step() -> None:
 def share_of(trajectories: list[Trajectory], advantages: list[float], count: int, **more: Any) -> Share:
     rows = np.arange(sum(len(t.tokens) for t in trajectories))
     more = {"proximal": None, "version": None, **more}
-    return Share(trajectories, targets(advantages), [1.0] * len(advantages), rows, episodes=3, spare=trajectories[-1], micro_batches=count, **more)
+    return Share(
+        trajectories,
+        targets(advantages),
+        [1.0] * len(advantages),
+        rows,
+        episodes=3,
+        spare=trajectories[-1],
+        micro_batches=count,
+        **more,
+    )
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])
