@@ -58,6 +58,13 @@ class OpenVLA(PrismaticPolicy):
                 return self.model.generate(input_ids, attention_mask.bool(), pixel_values, likeliest).logits
             return self.model(input_ids, attention_mask.bool(), pixel_values, action_tokens).logits
 
+    def label_logits(self, inputs: PolicyInputs, labels: Tensor) -> Tensor:
+        """Logits of every bin, given the ``labels`` (bins, int64 [B, 7]) of the dimensions before it: float32 [B, 7, 256], with
+        gradient."""
+        ids = labels.to(self.device) + self.model.first_action_id
+        with self.autocast():
+            return self.model(inputs["input_ids"], inputs["attention_mask"], inputs["images"], ids).logits
+
     @torch.no_grad()
     def act(self, inputs: PolicyInputs, sampling: Sampling) -> ActionChunk:
         """Decide on one action. Sampling draws from the bins; otherwise each id is the likeliest of the *whole* vocabulary,

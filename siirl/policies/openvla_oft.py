@@ -48,6 +48,10 @@ class OpenVLAOFT(OFTPolicy):
         """Logits of every bin, float32 [B, K, 256], with gradient. Bin ``b`` is token ``vocab_size − 256 + b``."""
         return self._forward(inputs).logits
 
+    def label_logits(self, inputs: PolicyInputs, labels: Tensor) -> Tensor:
+        """`bin_logits`: no bin is predicted from others, so that ``labels`` are not looked at."""
+        return self.bin_logits(inputs)
+
     def _forward(self, inputs: PolicyInputs, whole_vocabulary: bool = False) -> Prediction:
         with self.autocast():
             return self.model(
