@@ -8,6 +8,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -62,15 +63,14 @@ def tasks(count: int, chunks: int) -> dict[str, Callable[[], object]]:
     def kept() -> list[bool]:
         return [accuracy_filter(group, 0.1, 0.9) for group in success]
 
-    return {
+    named = {
         "total": lambda: (gae(batch, config), grpo(batch, config), kept()),
-        "gae, chunks": lambda: gae(batch, config),
-        "gae, actions": lambda: gae(with_actions, actions),
         "filter": kept,
-    } | {
-        name: lambda function=ADVANTAGES.get(name).function: function(batch, config)
-        for name in ("grpo", "dr_grpo", "rloo", "reinforce_plus_plus")
+        "gae, chunks": partial(gae, batch, config),
+        "gae, actions": partial(gae, with_actions, actions),
     }
+    others = ("grpo", "dr_grpo", "rloo", "reinforce_plus_plus")
+    return named | {name: partial(ADVANTAGES.get(name).function, batch, config) for name in others}
 
 
 def timed(task: Callable[[], object], repeats: int) -> dict[str, float]:

@@ -17,10 +17,10 @@ def finite_horizon_gae(
         rewards, values: of an episode's decisions, in order.
         bootstrap: value of what follows the last.
     """
-    following = [*values[1:], bootstrap]
+    following = [*values, bootstrap][1:]
     deltas = [r + gamma * after - v for r, v, after in zip(rewards, values, following, strict=True)]
     advantages = np.array(
-        [sum((gamma * lam) ** l * delta for l, delta in enumerate(deltas[u:])) for u in range(len(deltas))]
+        [sum((gamma * lam) ** ahead * delta for ahead, delta in enumerate(deltas[u:])) for u in range(len(deltas))]
     )
     return advantages, advantages + np.array(values)
 
@@ -28,7 +28,7 @@ def finite_horizon_gae(
 def lambda_return(rewards: Row, values: Row, bootstrap: float, gamma: float, lam: float) -> np.ndarray:
     """G_u = r_u + γ ((1 − λ) V_{u+1} + λ G_{u+1}) (Sutton and Barto 2018, section 12.1): what GAE's returns must be."""
     found, ahead = np.zeros(len(rewards)), bootstrap
-    following = [*values[1:], bootstrap]
+    following = [*values, bootstrap][1:]
     for u in reversed(range(len(rewards))):
         found[u] = ahead = rewards[u] + gamma * ((1 - lam) * following[u] + lam * ahead)
     return found

@@ -83,5 +83,5 @@ def test_a_checkpoint_of_other_adapters_is_refused(tmp_path: Path, other: dict[s
     _, trainer = started()
     trainer.save(tmp_path)
     _, changed = started(**other)
-    with pytest.raises(ValueError, match=r"is of another model: .*lora_A.*and the LoRA keys beside it"):
+    with pytest.raises(ValueError, match=r"is of another model: .*lora_A.*the LoRA keys beside it"):
         changed.load(tmp_path)

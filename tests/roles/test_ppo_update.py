@@ -99,11 +99,11 @@ def test_the_update_is_that_of_the_equations() -> None:
 
 
 def test_values_learn_returns() -> None:
-    config = ppo_config()
+    config = ppo_config(lr=0.1)
     policy = Valuing()
     trainer: Trainer[Trajectory] = Trainer(policy, config, CPU)
     said = []
-    for _ in range(60):
+    for _ in range(100):
         episodes = play(policy, config, CHUNKS)
         features = [episode.states[:-1, 0] for episode in episodes]
         wanted = [Target(np.zeros(len(f), np.float32), 3 * f + 1) for f in features]

@@ -43,7 +43,7 @@ class Valuing(SeededPolicy):
 
     def _values(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         values = inputs["states"] @ torch.tensor([[100.0], [1.0]])
-        return torch.where(inputs["states"][:, 1:] == self.nan_at, torch.nan, values)
+        return values if self.nan_at is None else values.where(inputs["states"][:, 1:] != self.nan_at, torch.nan)
 
 
 def run(policy: SeededPolicy, specs: list[EpisodeSpec], slots: int = 2, bootstrap: bool = True) -> list[Trajectory]:
