@@ -133,6 +133,17 @@ def test_beside_adapters_the_whole_head_is_trained_and_takes_none(tmp_path: Path
     torch.testing.assert_close(again.value(inputs), policy.value(inputs), rtol=1e-5, atol=1e-5)
 
 
+def test_a_policy_may_be_saved_where_its_head_came_from(tmp_path: Path) -> None:
+    with_head(tiny_policy()).save(str(tmp_path))
+    policy = load(tmp_path)
+    head: Any = policy.model.value_head
+    with torch.no_grad():
+        head.fc1.bias.fill_(3)
+    policy.save(str(tmp_path))
+    again: Any = load(tmp_path).model.value_head
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in head.state_dict().items())
+
+
 def test_the_file_lies_beside_the_published_layout_and_is_gone_after_a_save_without(tmp_path: Path) -> None:
     with_head(tiny_policy()).save(str(tmp_path))
     names = tiny_policy().model.state_dict().keys()
