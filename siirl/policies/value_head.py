@@ -60,8 +60,10 @@ def add_value_head(
         head = ValueHead(hidden_size, settings)
     if folder is not None and (folder / FILE).exists():
         check_value_head(settings, hidden_size, folder)
-        with _opened(folder / FILE) as stored:
-            values = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118  (not a dict)
+        with _opened(
+            folder / FILE
+        ) as stored:  # copied: a save into the folder must not pull a mapped file from under them
+            values = {name: stored.get_tensor(name).float().clone() for name in stored.keys()}  # noqa: SIM118
         log.info("the value head is that of %s", folder / FILE)
     else:
         values = new_values(hidden_size, settings.outputs)
