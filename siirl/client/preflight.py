@@ -71,7 +71,7 @@ def _unknown(config: Config, registry: Registry, key: str, *also: str) -> Iterat
 
 def _check_slots(config: Config, factory: EnvFactory) -> Iterator[str]:
     """Without Ray, one process holds every simulator slot."""
-    most = factory.max_slots_per_process
+    most = factory.max_slots_per_process(config.actor_rollout_ref.embodied.env)
     if config.trainer.backend == "inline" and config.actor_rollout_ref.embodied.env.num_envs > most:
         key = f"{ENV}.num_envs"
         allowed = (

@@ -191,16 +191,18 @@ class EnvConfig:
     task_ids: list[int] | None = key(None, "Tasks of the suite to use; null: all.")
     num_envs: int = key(2, "Simulator slots per rollout worker.", minimum=1)
     max_steps: int | None = key(None, "Steps after which an episode is truncated; null: the suite's usual number.", minimum=1)
-    num_steps_wait: int = key(10, "Steps with a still arm after each reset, for objects to settle.", minimum=0)
-    num_trials_per_task: int = key(50, "Initial states used of each task.", minimum=1)
+    sim_backend: str = key("cpu", "ManiSkill only: where it simulates and renders. cpu: one simulator per process; gpu: all num_envs of a rollout worker in one batch, which step together.", choices=("cpu", "gpu"))
+    asset_dir: str | None = key(None, "ManiSkill only: folder of the assets that some of its tasks need, as its own MS_ASSET_DIR; null: that variable, else ~/.maniskill.")
+    num_steps_wait: int = key(10, "LIBERO only: steps with a still arm after each reset, for objects to settle.", minimum=0)
+    num_trials_per_task: int = key(50, "Initial states used of each task; with ManiSkill the seeds from 0 on.", minimum=1)
     num_holdout_trials: int = key(
         0, "The last this many of them are for validation only; 0: training and validation use all of them. All of them only with trainer.val_only.", minimum=0
     )
     model_family: str = key("openvla", "Conventions of image orientation and gripper sign.", choices=("openvla",))
     image_size: int = key(256, "Side of the rendered camera images, pixels.", minimum=16)
-    antialiasing: bool = key(True, "4× multisampling in the renderer; without it a frame costs half.")
+    antialiasing: bool = key(True, "LIBERO only: 4× multisampling in the renderer; without it a frame costs half.")
     max_texture_size: int | None = key(
-        None, "Shrink textures to this side in a copy cached per user: half the memory, images differ by 0.4 of 255 on average; null: as published.", minimum=64
+        None, "LIBERO only: shrink textures to this side in a copy cached per user: half the memory, images differ by 0.4 of 255 on average; null: as published.", minimum=64
     )
     step_timeout: float = key(120.0, "Longest time a simulator may take for one chunk or reset, seconds; then it is replaced. trainer.backend=inline cannot interrupt a simulator and waits.", above=0)
 

@@ -169,4 +169,4 @@ def _used_roles(graph: Graph, config: Config) -> set[str]:
 def _processes(config: Config) -> int:
     """Simulator processes of a rollout worker."""
     env = config.actor_rollout_ref.embodied.env
-    return env.num_envs // min(env.num_envs, ENVS.get(env.env_type).max_slots_per_process)
+    return env.num_envs // min(env.num_envs, ENVS.get(env.env_type).max_slots_per_process(env))

@@ -60,18 +60,19 @@ class RayEnvPool(SlotMap):
     Args:
         actors: handles of `EnvWorker` actors with `FAULT_TOLERANCE`.
         slots_per_env: slots that each of them holds.
+        lock_step: whether these step together, see `EnvFactory.lock_step`.
         timeout: longest time one call may take, seconds; then the simulator is killed, which restarts it.
     """
 
-    def __init__(self, actors: list[ActorHandle], slots_per_env: int, timeout: float) -> None:
-        super().__init__(len(actors), slots_per_env)
+    def __init__(self, actors: list[ActorHandle], slots_per_env: int, lock_step: bool, timeout: float) -> None:
+        super().__init__(len(actors), slots_per_env, lock_step)
         self._actors = actors
         self._timeout = timeout
         self._calls: dict[ray.ObjectRef, Call] = {}
 
     def wait(self, block: bool) -> list[Ready | Died]:
         """See `EnvPool.wait`."""
-        self._launch()
+        self._launch(block)
         assert self._calls or not block, "nothing was asked for, so nothing can be waited for"
         if not self._calls:
             return []
@@ -83,10 +84,10 @@ class RayEnvPool(SlotMap):
         done, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
         return [event for ref in done for event in self._collect(ref)]
 
-    def _launch(self) -> None:
+    def _launch(self, block: bool) -> None:
         busy = {call.env for call in self._calls.values()}
-        for env, requests in enumerate(self.requests):
-            if env in busy or (call := requests.take()) is None:
+        for env in range(len(self.requests)):
+            if env in busy or (call := self.next_call(env, block)) is None:
                 continue
             method, slots, argument = call
             remote = getattr(self._actors[env], method).options(max_task_retries=0)

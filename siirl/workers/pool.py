@@ -17,13 +17,14 @@ class Requests:
     resets: list[tuple[int, EpisodeSpec]] = field(default_factory=list)
     steps: list[tuple[int, np.ndarray]] = field(default_factory=list)
 
-    def take(self) -> tuple[str, list[int], object] | None:
-        """The next call for the env: (method, slots, argument); resets go first, so that no slot waits long."""
+    def take(self, steps: bool = True) -> tuple[str, list[int], object] | None:
+        """The next call for the env: (method, slots, argument); resets go first, so that no slot waits long. ``steps``: whether
+        steps may go."""
         if self.resets:
             slots, specs = [s for s, _ in self.resets], [e for _, e in self.resets]
             self.resets = []
             return "reset", slots, specs
-        if self.steps:
+        if self.steps and steps:
             slots, actions = [s for s, _ in self.steps], np.stack([a for _, a in self.steps])
             self.steps = []
             return "step", slots, actions
@@ -31,10 +32,17 @@ class Requests:
 
 
 class SlotMap:
-    """Numbers the slots of several envs in one row: env e holds slots e·k … e·k + k − 1."""
+    """Numbers the slots of several envs in one row: env e holds slots e·k … e·k + k − 1.
 
-    def __init__(self, num_envs: int, slots_per_env: int) -> None:
+    Args:
+        num_envs: envs.
+        slots_per_env: slots that each of them holds.
+        lock_step: whether the slots of an env step together, see `EnvFactory.lock_step`.
+    """
+
+    def __init__(self, num_envs: int, slots_per_env: int, lock_step: bool = False) -> None:
         self.slots_per_env = slots_per_env
+        self._lock_step = lock_step
         self.num_slots = num_envs * slots_per_env
         self.requests = [Requests() for _ in range(num_envs)]
 
@@ -47,6 +55,16 @@ class SlotMap:
         """See `EnvPool.step`."""
         env, local = divmod(slot, self.slots_per_env)
         self.requests[env].steps.append((local, actions))
+
+    def next_call(self, env: int, block: bool) -> tuple[str, list[int], object] | None:
+        """What the env does next, as `Requests.take`.
+
+        Steps of slots that step together go once every slot of the env has asked for one, or with ``block``: whoever drives the
+        slots then has nothing left to do, so every slot whose episode runs has asked.
+        """
+        requests = self.requests[env]
+        complete = block or not self._lock_step or len(requests.steps) == self.slots_per_env
+        return requests.take(steps=complete)
 
     def split(self, env: int, slots: Sequence[int], result: EnvObs | StepResult) -> list[Ready]:
         """One answer per slot from a batched result."""

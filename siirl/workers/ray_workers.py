@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 from siirl.config.schema import Config
 from siirl.dag.compile import Plan
 from siirl.data.trajectory import Episode, EpisodeSpec, Trajectory
+from siirl.envs.base import ENVS
 from siirl.policies.base import Sampling
 from siirl.roles.queue import EpisodeQueue, EpisodeSource, ExpectedSteps
 from siirl.training.fsdp import ALONE, init_ranks
@@ -70,7 +71,8 @@ class RayNodeWorker(NodeWorker):
         pool = None
         if envs:
             env = config.actor_rollout_ref.embodied.env
-            pool = RayEnvPool(envs, env.num_envs // len(envs), env.step_timeout)
+            lock_step = ENVS.get(env.env_type).lock_step
+            pool = RayEnvPool(envs, env.num_envs // len(envs), lock_step, env.step_timeout)
         super().__init__(config, seat, device, pool, _fetch, ranks)
 
 
