@@ -8,7 +8,8 @@ from pathlib import Path
 from siirl.algorithms.base import ADVANTAGES
 from siirl.config.checks import EMBODIED, ENV, check_max_steps, most_held_out
 from siirl.config.keys import get_value, given, refuse
-from siirl.config.schema import Config
+from siirl.config.problems import show
+from siirl.config.schema import Config, EnvConfig
 from siirl.dag.compile import placement_problems
 from siirl.dag.graph import Graph
 from siirl.dag.pipelines import build_graph
@@ -49,6 +50,7 @@ def preflight(config: Config) -> list[str]:
             tasks = factory.tasks(env)
             problems += [
                 *_check_slots(config, factory),
+                *_check_simulator(config, factory),
                 *_check_lengths(config, factory),
                 *_check_prompts(config, factory, tasks),
                 *_check_statistics(config, factory),
@@ -78,6 +80,24 @@ def _check_slots(config: Config, factory: EnvFactory) -> Iterator[str]:
             f"at most {most} with trainer.backend=inline: a process holds no more slots of {given(config, ENV_TYPE)}"
         )
         yield refuse(config, key, allowed, f"{key}={most} or trainer.backend=ray")
+
+
+def _check_simulator(config: Config, factory: EnvFactory) -> Iterator[str]:
+    """Keys that are another simulator's, cameras that there are not, and what this machine lacks if it is the only one."""
+    env, defaults, kind = config.actor_rollout_ref.embodied.env, EnvConfig(), given(config, ENV_TYPE)
+    for name in sorted(factory.unused_keys):
+        key, default = f"{ENV}.{name}", show(getattr(defaults, name))
+        if getattr(env, name) != getattr(defaults, name):
+            yield refuse(config, key, f"{default} with {kind}, which would ignore it", f"{key}={default}")
+    key = f"{EMBODIED}.num_images_in_input"
+    if get_value(config, key) > 1 and not factory.has_wrist_camera(env):
+        allowed = f"1: the robot of {given(config, f'{ENV}.env_name')} has no camera on its wrist"
+        yield refuse(config, key, allowed, f"{key}=1")
+    if not config.dry_run and config.trainer.nnodes == 1:
+        try:
+            factory.check_machine(env)
+        except ValueError as error:
+            yield f"{kind}: {error}"
 
 
 def _check_lengths(config: Config, factory: EnvFactory) -> Iterator[str]:

@@ -145,6 +145,10 @@ def check_env(config: Config) -> Iterator[str]:
     if env.task_ids is not None and (not env.task_ids or len(set(env.task_ids)) < len(env.task_ids)):
         key = f"{ENV}.task_ids"
         yield refuse(config, key, "a list of at least one task, each named once, or null for all", f"{key}=null")
+    gpus = "trainer.n_gpus_per_node"
+    if env.sim_backend == "gpu" and config.trainer.n_gpus_per_node == 0:
+        key = f"{ENV}.sim_backend"
+        yield refuse(config, key, f"cpu with {given(config, gpus)}", f"{key}=cpu, or {gpus}=<GPUs of a machine>")
     stages = f"{ROLLOUT}.pipeline_stage_num"
     if get_value(config, stages) > env.num_envs:
         allowed = f"at most {given(config, ENV + '.num_envs')}: each stage needs a simulator slot"

@@ -39,6 +39,7 @@ MEANING = (
     f"{EMBODIED}.env.env_type",
     f"{EMBODIED}.env.env_name",
     f"{EMBODIED}.env.task_ids",
+    f"{EMBODIED}.env.sim_backend",
     f"{EMBODIED}.env.num_steps_wait",
     f"{EMBODIED}.env.num_trials_per_task",
     f"{EMBODIED}.env.num_holdout_trials",

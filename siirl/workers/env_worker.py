@@ -24,10 +24,17 @@ DEATH_SECONDS = 30.0
 
 
 class EnvWorker:
-    """One env in its own process."""
+    """One env in its own process.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        config: the run's config.
+        gpu: which of its machine's GPUs an env that simulates on one takes; without effect on others.
+    """
+
+    def __init__(self, config: Config, gpu: int | None = None) -> None:
         embodied = config.actor_rollout_ref.embodied
+        if gpu is not None and embodied.env.sim_backend == "gpu":
+            _see_only(gpu)
         factory = ENVS.get(embodied.env.env_type)
         self._env = factory(embodied.env, wrist=embodied.num_images_in_input > 1)
 
@@ -42,6 +49,12 @@ class EnvWorker:
     def pid(self) -> int:
         """The number of this process on its machine."""
         return os.getpid()
+
+
+def _see_only(gpu: int) -> None:
+    """Hide the machine's other GPUs from this process, which sees all of them because it reserves none in Ray."""
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible[gpu] if visible else str(gpu)
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,7 @@ class RayWorkers:
 
     def _start(self, config: Config, plan: Plan) -> None:
         self._seats = seats(plan)
+        self._gpus = {slot.index: int(slot.device.partition(":")[2] or 0) for slot in plan.used_slots}
         self.nodes = [self._start_node(config, seat) for seat in self._seats]
         self._actors = self._with("actor")
         self._rollouts = self._with("rollout")
@@ -157,7 +158,7 @@ class RayWorkers:
             runtime_env={"env_vars": SIMULATOR_ENVIRONMENT},
             **FAULT_TOLERANCE,
         )
-        return options.remote(config)
+        return options.remote(config, self._gpus[slot])
 
     def _on(self, slot: int) -> PlacementGroupSchedulingStrategy:
         return PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=self._bundles[slot])

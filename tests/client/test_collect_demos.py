@@ -11,7 +11,7 @@ from siirl.client import sft
 from siirl.client.arguments import parse_ids
 from siirl.client.collect_demos import main, only_writer, parse_args, plan_jobs
 from siirl.data.lerobot import read
-from siirl.envs.libero.demonstrate import PARTIAL, Job, disturb, partial_file
+from siirl.envs.demonstrations import PARTIAL, Job, disturb, partial_file
 from tests.data.lerobot.folders import episode, write
 
 START = Path(__file__).parents[2] / "examples" / "start_policy"

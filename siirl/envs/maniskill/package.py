@@ -14,9 +14,9 @@ ASSETS = "MS_ASSET_DIR"
 OLDEST_VULKAN = (1, 4)
 """Of a software renderer: Mesa 22 and 23 (1.3) crash in SAPIEN."""
 SOFTWARE_DRIVER = (
-    "a software renderer is enough: Mesa's lavapipe, 25.0 or newer. `bash -c 'source scripts/setup.sh && siirl_vulkan'` installs it; by "
-    "hand: apt-get install libvulkan1 mesa-vulkan-drivers (on Debian 12 mesa-vulkan-drivers/bookworm-backports, see "
-    "docs/maniskill.md)"
+    "a software renderer is enough: Mesa's lavapipe, 25.0 or newer. `bash -c 'source scripts/setup.sh && siirl_vulkan'` "
+    "installs it; by hand: apt-get install libvulkan1 mesa-vulkan-drivers (on Debian 12 mesa-vulkan-drivers/bookworm-backports, "
+    "see docs/maniskill.md)"
 )
 GPU_DRIVER = (
     "the NVIDIA driver's Vulkan files must be installed (libnvidia-gl; in a container NVIDIA_DRIVER_CAPABILITIES must "

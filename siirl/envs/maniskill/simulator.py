@@ -1,6 +1,7 @@
 """ManiSkill scenes, one on the CPU or many in one batch on a GPU: physics without pictures, and a picture when somebody looks."""
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ class Simulator:
             del self.env.scene.sensors[name]
 
 
-def _build(suite: Suite, config: EnvConfig, slots: int, robot: dict[str, Any]) -> Any:
+def _build(suite: Suite, config: EnvConfig, slots: int, robot: Mapping[str, Any]) -> Any:
     """ManiSkill's environment of a suite, without gymnasium's wrappers."""
     prepare(config)
     import gymnasium

@@ -1,7 +1,7 @@
 """What siirl knows of ManiSkill's environments: goals in words, lengths, cameras. Read without importing ManiSkill.
 
-ManiSkill calls an environment by an id such as ``PickCube-v1``; here that id is a suite, most often with one task. A suite more is
-one `Suite` registered in a module of this package.
+ManiSkill calls an environment by an id such as ``PickCube-v1``; here that id is a suite, most often with one task. One more is a
+`Suite` registered in a module of this package.
 """
 
 from collections.abc import Callable, Mapping

@@ -71,7 +71,7 @@ def ask_loader() -> list[dict[str, object]]:
     handles = (ctypes.c_void_p * MOST_DEVICES)()
     if vulkan.vkEnumeratePhysicalDevices(instance, ctypes.byref(count), handles) != 0:
         return []
-    return [_properties(vulkan, handle) for handle in handles[: count.value]]
+    return [_properties(vulkan, handle) for handle in handles[: count.value] if handle is not None]
 
 
 def _loader() -> str:
