@@ -19,7 +19,7 @@ from siirl.config.schema import AlgorithmConfig
 ACTOR = "actor_rollout_ref.actor"
 GENERATOR = torch.Generator().manual_seed(0)
 BEFORE, ACTED, MOVE = (torch.randn(6, 4, generator=GENERATOR) for _ in range(3))
-NOW = BEFORE + MOVE
+NOW = BEFORE + 1.5 * MOVE
 A = torch.tensor([1.0, -1.0, 0.5, -2.0, 1.5, -0.2])
 MASK = torch.arange(4) < torch.tensor([4, 3, 2, 4, 1, 4])[:, None]
 
