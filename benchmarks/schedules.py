@@ -63,7 +63,7 @@ def main() -> None:
             script = "examples/start_policy/miscalibrate.py"
             subprocess.run([sys.executable, script, str(policy), *CALIBRATION], check=True)
         config.actor_rollout_ref.model.path = str(policy)
-        specs = episode_specs(manifests(config)[0][:1], n=given.episodes, seed=0, step=1)
+        specs = episode_specs(manifests(config)[0][: given.episodes], n=1, seed=0, step=1)
         name = "schedules" + "_start" * given.start_policy + "_greedy" * given.greedy
         print(write_result(name, compare(config, specs, given.episodes, given.repeats)))
 
