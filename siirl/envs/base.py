@@ -93,8 +93,8 @@ class Task:
 class Env(Protocol):
     """A simulator with one or many slots; a slot runs one episode at a time.
 
-    The constructor takes an `EnvConfig` and whether to render the wrist camera as well, and is cheap: building a simulator
-    may wait for the first `reset`.
+    The constructor takes an `EnvConfig`, whose ``num_envs`` is the number of slots of this process, and whether to render the
+    wrist camera as well, and is cheap: building a simulator may wait for the first `reset`.
     """
 
     num_slots: int

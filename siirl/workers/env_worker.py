@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Sequence
+from ctypes.util import find_library
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,12 +26,21 @@ DEATH_SECONDS = 30.0
 
 
 class EnvWorker:
-    """One env in its own process."""
+    """One env in its own process.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        config: the run's config.
+        device: torch device of the slot where it lives, numbered on its machine.
+        held: simulator slots of this process.
+    """
+
+    def __init__(self, config: Config, device: str, held: int) -> None:
+        if device != "cpu" and find_library("EGL_nvidia"):  # other drivers may not offer each accelerator to EGL
+            os.environ.setdefault("MUJOCO_EGL_DEVICE_ID", egl_device(device))
         embodied = config.actor_rollout_ref.embodied
         factory = ENVS.get(embodied.env.env_type)
-        self._env = factory(embodied.env, wrist=embodied.num_images_in_input > 1)
+        self._env = factory(replace(embodied.env, num_envs=held), wrist=embodied.num_images_in_input > 1)
+        assert self._env.num_slots == held, "an env has as many slots as it was told to, up to max_slots_per_process"
 
     def reset(self, slots: list[int], specs: list[Any]) -> EnvObs:
         """See `Env.reset`."""
@@ -42,6 +53,13 @@ class EnvWorker:
     def pid(self) -> int:
         """The number of this process on its machine."""
         return os.getpid()
+
+
+def egl_device(device: str) -> str:
+    """The number, to EGL, of the accelerator ``device`` (``cuda:1``): NVIDIA's driver offers them in their own order."""
+    kind, _, number = device.partition(":")
+    assert kind == "cuda", f"no simulator renders with {device}"
+    return number
 
 
 @dataclass(frozen=True)
@@ -59,12 +77,12 @@ class RayEnvPool(SlotMap):
 
     Args:
         actors: handles of `EnvWorker` actors with `FAULT_TOLERANCE`.
-        slots_per_env: slots that each of them holds.
+        held: how many slots each of them holds.
         timeout: longest time one call may take, seconds; then the simulator is killed, which restarts it.
     """
 
-    def __init__(self, actors: list[ActorHandle], slots_per_env: int, timeout: float) -> None:
-        super().__init__(len(actors), slots_per_env)
+    def __init__(self, actors: list[ActorHandle], held: Sequence[int], timeout: float) -> None:
+        super().__init__(held)
         self._actors = actors
         self._timeout = timeout
         self._calls: dict[ray.ObjectRef, Call] = {}
@@ -124,5 +142,4 @@ class RayEnvPool(SlotMap):
     def _died(self, call: Call, cause: str) -> list[Ready | Died]:
         """A dead env loses the episodes of all its slots, not only of those in the call."""
         self.requests[call.env] = Requests()
-        first = call.env * self.slots_per_env
-        return [Died(slot, cause) for slot in range(first, first + self.slots_per_env)]
+        return [Died(slot, cause) for slot in self.slots_of(call.env)]

@@ -31,23 +31,32 @@ class Requests:
 
 
 class SlotMap:
-    """Numbers the slots of several envs in one row: env e holds slots e·k … e·k + k − 1."""
+    """Numbers the slots of several envs in one row: those of the first env, then those of the second, and so on.
 
-    def __init__(self, num_envs: int, slots_per_env: int) -> None:
-        self.slots_per_env = slots_per_env
-        self.num_slots = num_envs * slots_per_env
-        self.requests = [Requests() for _ in range(num_envs)]
+    Args:
+        held: how many slots each env holds.
+    """
+
+    def __init__(self, held: Sequence[int]) -> None:
+        self.places = [(env, local) for env, count in enumerate(held) for local in range(count)]
+        self.num_slots = len(self.places)
+        self.requests = [Requests() for _ in held]
 
     def reset(self, slot: int, spec: EpisodeSpec) -> None:
         """See `EnvPool.reset`."""
-        env, local = divmod(slot, self.slots_per_env)
+        env, local = self.places[slot]
         self.requests[env].resets.append((local, spec))
 
     def step(self, slot: int, actions: np.ndarray) -> None:
         """See `EnvPool.step`."""
-        env, local = divmod(slot, self.slots_per_env)
+        env, local = self.places[slot]
         self.requests[env].steps.append((local, actions))
 
+    def slots_of(self, env: int) -> list[int]:
+        """The slots that an env holds, ascending."""
+        return [slot for slot, (owner, _) in enumerate(self.places) if owner == env]
+
     def split(self, env: int, slots: Sequence[int], result: EnvObs | StepResult) -> list[Ready]:
-        """One answer per slot from a batched result."""
-        return [Ready(env * self.slots_per_env + slot, result.row(i)) for i, slot in enumerate(slots)]
+        """One answer per slot from a batched result; ``slots`` as the env counts them."""
+        own = self.slots_of(env)
+        return [Ready(own[slot], result.row(i)) for i, slot in enumerate(slots)]

@@ -1,14 +1,22 @@
 """Runs on several slots with a simulator that costs nothing: every kind of placement trains as one slot does."""
 
+import os
 import shutil
+import signal
+import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from siirl.client.main_dag import main
 from siirl.dag.run import train
 from siirl.training.dcp import MODEL
+from siirl.workers.base import WorkerLostError
+from siirl.workers.ray_workers import RayWorkers
 from tests.workers.runs import (
     BY_SEED,
     ENV,
@@ -23,6 +31,7 @@ from tests.workers.runs import (
     opened,
     weights_of,
 )
+from tests.workers.toy import plan_fault
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -59,11 +68,14 @@ def test_roles_train_apart_as_on_one_slot(
 
 
 def test_a_run_of_one_slot_goes_on_with_every_role_on_two(one_process: Path, policy: Path, tmp_path: Path) -> None:
+    """Although a simulator of each prompt dies, while two rollouts share the queue."""
     folder = Path(shutil.copytree(one_process, tmp_path / "run"))
     shutil.rmtree(folder / "global_step_2")
     (folder / "latest_checkpointed_iteration.txt").write_text("1")
+    for trial in range(5):
+        plan_fault(trial, 0, "exit")
     rows = run(folder, policy, TWO)
-    assert [row["step"] for row in rows] == [1, 2]
+    assert [(row["step"], row["env/retries"]) for row in rows] == [(1, 0), (2, 2)]
     assert_trained_alike(folder, one_process, policy)
     assert_measured_alike(rows, log_of(one_process))
 
@@ -73,6 +85,33 @@ def assert_measured_alike(rows: list[dict[str, float]], alone: list[dict[str, fl
         for name in ("rollout/success_rate", "rollout/episode_length", "rollout/reward_mean"):
             assert row[name] == other[name], name
         assert row["actor/rollout_train_logprob_diff"] < 1e-5, "those who act have the weights that are trained"
+
+
+@pytest.mark.parametrize(
+    ("operation", "layout"), [("update", TWO), ("sync", DISAGGREGATED)], ids=["update", "weight sync"]
+)
+def test_a_rank_that_dies_while_others_wait_for_it_ends_the_run_which_goes_on(
+    operation: str, layout: dict[str, Any], policy: Path, tmp_path: Path
+) -> None:
+    """It is stopped when the second step's operation begins, and killed when the others have come to wait."""
+    each = {"trainer.save_freq": 1}
+    config = configured(command_line(tmp_path, policy, TOY, EXACT, LEARNS, layout, each))
+    with opened(config) as (session, executor, workers):
+        assert isinstance(workers, RayWorkers)
+        second = ray.get(workers.nodes[1].__ray_call__.remote(lambda worker: os.getpid()))
+
+        def strike(call: Callable[..., Any], *arguments: Any) -> Any:
+            if session.step == 2 and operation in ("sync", arguments[0]):
+                os.kill(second, signal.SIGSTOP)
+                threading.Timer(1, os.kill, (second, signal.SIGKILL)).start()
+            return call(*arguments)
+
+        name = "sync" if operation == "sync" else "submit"
+        setattr(workers, name, partial(strike, getattr(workers, name)))
+        with pytest.raises(WorkerLostError, match=r"is gone.*trainer\.resume_mode=auto"):
+            train(config, session, executor)
+    assert [row["step"] for row in log_of(tmp_path)] == [1]
+    assert [row["step"] for row in run(tmp_path, policy, INLINE, each)] == [1, 2]
 
 
 def test_the_next_rollout_acts_while_the_update_runs(policy: Path, tmp_path: Path) -> None:
