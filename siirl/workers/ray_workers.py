@@ -87,6 +87,8 @@ def stream_episodes(
         try:
             summary = get(next(stream))
         except StopIteration:
+            # a worker that was lost while it sent a trajectory has sent its error in the place of that
+            get(stream.completed())
             streams.remove(stream)
             continue
         trajectory = next(stream, None) if keep else None

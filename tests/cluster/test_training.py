@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(420)
 
 ONE_EACH = {"trainer.nnodes": 2, f"{ENV}.num_envs": 1}
 APART = {"cluster.component_placement": "{env: 1, rollout: 1, actor: 0}"}
-SIMULATORS_APART = {"cluster.component_placement": "{env: 1, rollout: 0, actor: 0}", f"{ENV}.step_timeout": 20}
+SIMULATORS_APART = {"cluster.component_placement": "{env: 1, rollout: 0, actor: 0}", f"{ENV}.step_timeout": 10}
 TWO_STEPS = BY_SEED | EXACT | GENTLE | {"trainer.save_freq": 2}
 ENDLESS = BY_SEED | {"trainer.total_training_steps": 500, "trainer.max_actor_ckpt_to_keep": 2}
 

@@ -6,6 +6,7 @@ import resource
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ import ray
 from siirl.client.main_dag import main
 from siirl.dag.run import train
 from siirl.dag.session import Session
+from siirl.policies.base import Sampling
+from siirl.roles.queue import EpisodeQueue
 from siirl.workers.base import WorkerLostError
-from siirl.workers.ray_workers import RayWorkers
+from siirl.workers.ray_workers import RayWorkers, stream_episodes
 from tests.workers.runs import (
     ENV,
     EXACT,
@@ -153,6 +156,23 @@ def test_a_dead_node_worker_ends_the_run_and_the_next_one_goes_on(policy: Path, 
     assert [row["step"] for row in log_of(tmp_path)] == [1]
     assert main(command_line(tmp_path, policy, TOY, EXACT, INLINE, {"trainer.total_training_steps": 3})) == 0
     assert [row["step"] for row in log_of(tmp_path)] == [1, 2, 3]
+
+
+class Dying:
+    """A node worker that is gone before its first trajectory has arrived."""
+
+    def run(self, *_: object) -> Iterator[str]:
+        """See `siirl.workers.node_worker.NodeWorker.run`."""
+        yield "a summary"
+        os._exit(1)
+
+
+def test_an_error_is_not_taken_for_a_trajectory() -> None:
+    stream = stream_episodes(
+        [ray.remote(Dying).options(num_cpus=0).remote()], EpisodeQueue([]), Sampling(True, 1.0), True, 0
+    )
+    with pytest.raises(WorkerLostError, match=r"is gone.*trainer\.resume_mode=auto"):
+        list(stream)
 
 
 def test_a_full_disk_costs_a_checkpoint_and_not_the_run_which_stops_its_processes(policy: Path, tmp_path: Path) -> None:
