@@ -1,7 +1,8 @@
 """Where the driver becomes the bottleneck of a large cluster.
 
-``python -m benchmarks.driver`` measures three costs with real Ray on this machine, on episodes that nobody simulates: what the
-driver spends on an episode, what the shared queue spends on one, and how many bytes of one pass through the driver. With these,
+``python -m benchmarks.driver`` measures three costs of SRPO with real Ray on this machine, on episodes that nobody simulates or
+embeds: what the driver spends on an episode, what the shared queue spends on one, and how many bytes of one pass through the
+driver. With these,
 a discrete-event model of a cluster finds how busy its slots are: a slot takes an episode from the queue (one at a time), runs
 it, and hands its summary to the driver (one at a time); a worker waits when too many summaries are unread. The driver's cost is
 the CPU time of its process, in which Ray's threads work beside the loop: an upper bound of what an episode delays the next by.
@@ -12,9 +13,10 @@ import heapq
 import itertools
 import json
 import os
+import pickle
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,11 +24,13 @@ import ray
 from ray import cloudpickle
 
 from benchmarks.common import RESULTS, print_table, write_result
-from siirl.data.trajectory import EpisodeSpec, EpisodeSummary, Trajectory
+from siirl.dag.graph import EpisodesFn, NodeOutput
+from siirl.dag.pipelines import reward_episodes
+from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Stored, Trajectory
 from siirl.policies.base import Sampling
 from siirl.roles.queue import EpisodeQueue, EpisodeSource, task_of
 from siirl.workers.ray_workers import UNREAD, stream_episodes
-from siirl.workers.references import get_all
+from siirl.workers.references import RayFuture, get_all
 from siirl.workers.shared_queue import QueueHost, SharedQueue
 
 CLUSTERS = (64, 256, 1024, 4096, 16384)
@@ -34,11 +38,15 @@ SLOTS_PER_WORKER = 16
 EPISODES_PER_SLOT = 8
 RESULTS_PER_EPISODE = 2
 """A summary and a trajectory."""
+GROUP = 8
+"""Episodes of one prompt, embedded together."""
+EMBEDDING_DIM = 1408
+"""V-JEPA 2 ViT-g's."""
 END, READ, ASK = range(3)
 
 
 class NoEpisodes:
-    """A node worker whose episodes take no time."""
+    """A node worker whose episodes and embeddings take no time."""
 
     def run(
         self, queue: EpisodeSource, sampling: Sampling, keep: bool, after: int
@@ -53,6 +61,15 @@ class NoEpisodes:
             yield Trajectory(
                 summary, np.zeros((1, 1, 1, 1, 3), np.uint8), nothing, nothing, nothing, np.ones(1, np.int16), nothing
             )
+
+    def embed(self, references: Sequence[Any]) -> list[Stored]:
+        """See `siirl.workers.node_worker.NodeWorker.embed`."""
+        return [Stored(ray.put(np.zeros(EMBEDDING_DIM, np.float32))) for _ in references]
+
+    def call(self, function: EpisodesFn, episodes: Sequence[Episode]) -> NodeOutput:
+        """See `siirl.workers.node_worker.NodeWorker.call`; every reward is the same."""
+        assert ray.get([e.columns["embedding"].handle for e in episodes])[0].shape == (EMBEDDING_DIM,)
+        return NodeOutput({"reward": [1.0] * len(episodes)})
 
     def take_all(self, queue: EpisodeSource) -> int:
         """Empty the queue; the number of episodes taken."""
@@ -97,10 +114,19 @@ def measure(episodes: int, workers: int) -> dict[str, float]:
     sampling = Sampling(True, 1.0)
 
     def stream(count: int) -> float:
-        """CPU seconds of this process per episode."""
+        """CPU seconds of this process per episode, from the queue to the reward."""
         ray.get(host.fill.remote(specs[:count], {}))
         before = time.process_time()
-        assert sum(1 for _ in stream_episodes(nodes, queue, sampling, True, 0)) == count
+        found = list(stream_episodes(nodes, queue, sampling, True, 0))
+        assert len(found) == count
+        groups = [found[i : i + GROUP] for i in range(0, count, GROUP)]
+        embedders = itertools.cycle(nodes)
+        waiting = [RayFuture((next(embedders).embed.remote([e.trajectory for e in group]),)) for group in groups]
+        for group, future in zip(groups, waiting, strict=True):
+            for episode, embedding in zip(group, future.result(), strict=True):
+                episode.columns["embedding"] = embedding
+        rows = [Episode(e.summary, None, e.columns) for e in found]
+        assert len(RayFuture((nodes[0].call.remote(reward_episodes, rows),)).result().columns["reward"]) == count
         return (time.process_time() - before) / count
 
     stream(min(200, episodes))  # workers start, connections are made
@@ -113,12 +139,26 @@ def measure(episodes: int, workers: int) -> dict[str, float]:
 
 
 def bytes_per_episode(specs: list[EpisodeSpec]) -> float:
-    """What the driver sends and receives of an episode, serialised as Ray does: the episode in, its summary and two references
-    out, and the trajectory's reference, chunks and advantage to the update."""
-    queue = len(cloudpickle.dumps(EpisodeQueue(specs, {})._tasks))
-    summaries = statistics.mean(len(cloudpickle.dumps(EpisodeSummary(s, True, 100, 13, False, 1))) for s in specs[:50])
-    reference = len(cloudpickle.dumps(ray.put(0)))
-    return queue / len(specs) + summaries + 3 * reference + 8 + 4
+    """What the driver sends and receives of an episode, serialised as Ray does."""
+    count, few = len(specs), specs[: 8 * GROUP]
+    # each summary comes on its own, so that none shares its texts with another
+    summaries = [pickle.loads(pickle.dumps(EpisodeSummary(s, True, 100, 13, False, 1))) for s in few]  # noqa: S301
+    references = [ray.put(0) for _ in few]
+    rows = [Episode(s, None, {"embedding": Stored(r)}) for s, r in zip(summaries, references, strict=True)]
+
+    def size(value: Any) -> float:
+        return len(cloudpickle.dumps(value)) / len(few)
+
+    passing = {
+        "the queue: the episode": len(cloudpickle.dumps(EpisodeQueue(specs, {})._tasks)) / count,
+        "the rollout: summary, trajectory's reference": sum(map(size, summaries)) + sum(map(size, references)),
+        "the embedding: trajectory's reference in, embedding's out": size(references)
+        + size(list(map(Stored, references))),
+        "the reward: summary and embedding's reference in, reward out": size(rows) + size([1.0] * len(few)),
+        "the update: trajectory's reference, chunks, advantage": size(references) + 8 + 4,
+    }
+    print_table("bytes through the driver, per episode", ["", ""], [[name, f"{n:.0f}"] for name, n in passing.items()])
+    return sum(passing.values())
 
 
 def episode_seconds() -> tuple[float, float]:

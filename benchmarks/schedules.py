@@ -63,7 +63,7 @@ def main() -> None:
             script = "examples/start_policy/miscalibrate.py"
             subprocess.run([sys.executable, script, str(policy), *CALIBRATION], check=True)
         config.actor_rollout_ref.model.path = str(policy)
-        specs = episode_specs(manifests(config)[0][:1], n=given.episodes, seed=0, step=1)
+        specs = episode_specs(manifests(config)[0][: given.episodes], n=1, seed=0, step=1)
         name = "schedules" + "_start" * given.start_policy + "_greedy" * given.greedy
         print(write_result(name, compare(config, specs, given.episodes, given.repeats)))
 
@@ -106,7 +106,7 @@ class Comparison:
             num_cpus=0, runtime_env={"env_vars": SIMULATOR_ENVIRONMENT}, **FAULT_TOLERANCE
         )
         self.simulators: list[Any] = [actor.remote(config) for _ in range(env.num_envs)]
-        self.pool = RayEnvPool(self.simulators, 1, False, env.step_timeout)
+        self.pool = RayEnvPool(self.simulators, [1] * env.num_envs, False, env.step_timeout)
         self.policy = POLICIES.get(section.embodied.embodied_type).load(
             section.model, section.embodied, torch.device("cpu")
         )

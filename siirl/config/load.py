@@ -21,7 +21,14 @@ from omegaconf.errors import OmegaConfBaseException
 from siirl.config.aliases import ALIASES, our_key
 from siirl.config.checks import check_config
 from siirl.config.keys import KEYS, SECTIONS, convert, set_value, unknown_key
-from siirl.config.overrides import entry_of, one_line, parse_overrides, selects_file, unknown_choices
+from siirl.config.overrides import (
+    entry_of,
+    misspelt_group,
+    one_line,
+    parse_overrides,
+    selects_file,
+    unknown_choices,
+)
 from siirl.config.placement import with_entry
 from siirl.config.problems import ConfigError, mentions, problem, show
 from siirl.config.schema import Config
@@ -135,7 +142,10 @@ def read_config(config_name: str, overrides: Sequence[str] = (), config_dir: str
     except ConfigError as error:
         reading.problems += error.problems
         reading.bad_keys = set(KEYS)  # what the files set is unknown, so combinations cannot be judged
-    _collect([(o.key_or_group, o.value()) for text, o in parsed if text not in selections], values, reading)
+    settings = [o for text, o in parsed if text not in selections]
+    misspelt = {o.key_or_group: wrong for o in settings if (wrong := misspelt_group(o, folders))}
+    reading.problems += misspelt.values()
+    _collect([(o.key_or_group, o.value()) for o in settings if o.key_or_group not in misspelt], values, reading)
     _fill(reading, values)
     return reading
 

@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from siirl.config.aliases import our_key
-from siirl.config.keys import KEYS
+from siirl.config.keys import KEYS, SECTIONS
 from siirl.config.problems import problem, show
 from siirl.registry import did_you_mean
 
@@ -62,6 +62,16 @@ def unknown_choices(selections: Sequence[Override], folders: Sequence[Path]) -> 
             if not is_there and "${" not in name:  # what is interpolated only Hydra knows
                 fix = did_you_mean(name, known).strip() or "name one of these"
                 yield problem(group, choice, ", ".join(known), fix)
+
+
+def misspelt_group(override: Override, folders: Sequence[Path]) -> str | None:
+    """The problem of a name without a dot that is nearly a config group's, such as ``modle=openvla``; None for other names."""
+    name = override.key_or_group
+    groups = sorted({path.name for folder in folders for path in folder.glob("*") if path.is_dir()})
+    meant = did_you_mean(name, groups)
+    if "." in name or name in SECTIONS or our_key(name) in KEYS or not meant:
+        return None
+    return problem(name, override.value(), f"a key, or one of the config groups {', '.join(groups)}", meant.strip())
 
 
 def entry_of(name: str) -> str | None:

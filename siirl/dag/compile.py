@@ -1,6 +1,6 @@
 """From a graph and a config to a plan: which node runs in which order, and which role lives on which slot."""
 
-from collections import Counter
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -45,7 +45,7 @@ class Plan:
         nodes: the graph's nodes in execution order.
         slots: every slot of the declared cluster.
         placement: role → slot numbers, ascending; only roles that are used.
-        num_envs: simulator slots per rollout worker.
+        processes: simulator slots of each simulator process of a rollout worker.
         env_slots: for each rollout worker, in the order of ``placement["rollout"]``, and each of its simulator
             processes, the slot where that lives.
     """
@@ -53,7 +53,7 @@ class Plan:
     nodes: tuple[Node, ...]
     slots: tuple[Slot, ...]
     placement: Placement
-    num_envs: int
+    processes: tuple[int, ...]
     env_slots: tuple[tuple[int, ...], ...]
 
     @property
@@ -95,9 +95,8 @@ class Plan:
 
     def _describe_slot(self, slot: Slot) -> str:
         parts = []
-        processes = Counter(place for row in self.env_slots for place in row)[slot.index]
-        if processes:
-            simulators = processes * self.num_envs // len(self.env_slots[0])
+        processes = [zip(row, self.processes, strict=True) for row in self.env_slots]
+        if simulators := sum(count for row in processes for place, count in row if place == slot.index):
             parts.append(f"{simulators} simulator{'s' * (simulators > 1)}")
         if roles := [role for role in WORKER_ROLES if slot.index in self.placement.get(role, ())]:
             parts.append(", ".join(roles))
@@ -133,10 +132,9 @@ def compile_plan(graph: Graph, config: Config) -> Plan:
     )
     placement = place(config, _used_roles(graph, config))
     processes = _processes(config)
-    row = spread(len(placement["rollout"]) * processes, placement["env"])
-    env_slots = tuple(tuple(row[i : i + processes]) for i in range(0, len(row), processes))
-    num_envs = config.actor_rollout_ref.embodied.env.num_envs
-    return Plan(_used_nodes(graph, config), slots, placement, num_envs, env_slots)
+    row = spread(len(placement["rollout"]) * len(processes), placement["env"])
+    env_slots = tuple(tuple(row[i : i + len(processes)]) for i in range(0, len(row), len(processes)))
+    return Plan(_used_nodes(graph, config), slots, placement, processes, env_slots)
 
 
 def placement_problems(graph: Graph, config: Config) -> list[str]:
@@ -148,7 +146,7 @@ def placement_problems(graph: Graph, config: Config) -> list[str]:
     """
     problems = list(check_roles(config, _used_roles(graph, config)))
     placed, _ = read_placement(config)
-    envs, rollouts, processes = len(placed.get("env", ())), len(placed.get("rollout", ())), _processes(config)
+    envs, rollouts, processes = len(placed.get("env", ())), len(placed.get("rollout", ())), len(_processes(config))
     if rollouts and envs > rollouts * processes:
         key = "actor_rollout_ref.embodied.env.num_envs"
         there = f"rollout slots ({rollouts}) times {given(config, key)} make so many simulator processes"
@@ -166,7 +164,9 @@ def _used_roles(graph: Graph, config: Config) -> set[str]:
     return {"env"} | {node.role for node in _used_nodes(graph, config)} - {"driver"}
 
 
-def _processes(config: Config) -> int:
-    """Simulator processes of a rollout worker."""
+def _processes(config: Config) -> tuple[int, ...]:
+    """The simulator slots of each process of a rollout worker: as few processes as can hold them, with one more or less each."""
     env = config.actor_rollout_ref.embodied.env
-    return env.num_envs // min(env.num_envs, ENVS.get(env.env_type).max_slots_per_process(env))
+    count = math.ceil(env.num_envs / ENVS.get(env.env_type).max_slots_per_process(env))
+    each, rest = divmod(env.num_envs, count)
+    return tuple(each + (process < rest) for process in range(count))

@@ -10,7 +10,7 @@ import numpy as np
 
 from siirl.config.schema import Config
 from siirl.dag.compile import Plan
-from siirl.dag.graph import Node
+from siirl.dag.graph import Node, NodeOutput
 from siirl.data.manifest import Prompt
 from siirl.data.sampler import PromptSampler, episode_specs
 from siirl.data.trajectory import CANCELLED, Episode, EpisodeSpec, EpisodeSummary, Group, Target
@@ -95,7 +95,7 @@ class _Flow:
     @property
     def enough(self) -> bool:
         """Whether as many groups as needed passed the filters; an embedding, which some may still wait for, drops none."""
-        sure = [held for held in self.waiting if all(node.role != "driver" for node in held.rest)]
+        sure = [held for held in self.waiting if not any(callable(node.op) for node in (held.node, *held.rest))]
         return len(self.kept) + len(sure) >= self.wanted
 
 
@@ -116,7 +116,7 @@ class Executor:
         self.config = config
         self.workers = workers
         self.on_episode = on_episode
-        self._lengths: dict[str | Task, float] = {}
+        self._lengths: dict[Task, float] = {}
 
     def collect(self, sampler: PromptSampler, step: int, on_start: Callable[[int], None]) -> Batch:
         """Roll out generation batches until ``data.train_batch_size`` groups survived, or the allowed number of batches.
@@ -155,8 +155,7 @@ class Executor:
             chunks = [e.summary.chunks for e in episodes]
             targets = [_target(e) for e in episodes]
             return self.workers.submit(str(node.op), references, chunks, targets).result()
-        assert callable(node.op)
-        output = node.op(episodes, self.config)
+        output = self._call(node, episodes) if node.role == "driver" else self._submit(node, episodes).result()
         if not output.keep:
             raise ValueError(
                 f"node {node.name!r} works per='batch' and returned keep=False ({output.reason}); only a per='group' node "
@@ -239,31 +238,46 @@ class Executor:
             return
         for i, node in enumerate(nodes):
             if node.role != "driver":
-                future = self.workers.submit(str(node.op), [e.trajectory for e in group.episodes])
-                flow.waiting.append(_Waiting(group, node, future, nodes[i + 1 :]))
+                flow.waiting.append(_Waiting(group, node, self._submit(node, group.episodes), nodes[i + 1 :]))
                 return
-            assert callable(node.op)
-            output = node.op(group.episodes, self.config)
-            if not output.keep:
-                flow.batch.dropped[output.reason] += 1
+            if not _accept(group, self._call(node, group.episodes), flow):
                 return
-            _add_columns(group.episodes, output.columns)
         flow.kept.append(group)
 
+    def _call(self, node: Node, episodes: Sequence[Episode]) -> NodeOutput:
+        assert callable(node.op)
+        return node.op(episodes, self.config)
+
+    def _submit(self, node: Node, episodes: Sequence[Episode]) -> Future:
+        """Let a worker call the node's function, which sees no trajectories, or embed."""
+        if callable(node.op):
+            return self.workers.submit("call", node.op, [replace(e, trajectory=None) for e in episodes])
+        return self.workers.submit(node.op, [e.trajectory for e in episodes])
+
     def _resume(self, held: _Waiting, flow: _Flow) -> None:
-        """Take a group on with what the worker computed; episodes for which that is NaN or infinite leave it."""
-        values, column = held.future.result(), held.node.column
-        assert column is not None
+        """Take a group on with what the worker computed; episodes without a finite embedding leave it."""
+        result, column, group = held.future.result(), held.node.column, held.group
         flow.waiting.remove(held)
-        _add_columns(held.group.episodes, {column: values})
-        finite = []
-        for episode in held.group.episodes:
-            if np.isfinite(episode.columns[column]).all():
-                finite.append(episode)
-            else:
+        if callable(held.node.op):
+            if _accept(group, result, flow):
+                self._advance(group, held.rest, flow)
+            return
+        assert column is not None
+        _add_columns(group.episodes, {column: result})
+        for episode in group.episodes:
+            if episode.columns[column] is None:
                 dropped = replace(episode.summary, drop_reason=f"nan_{column}")
                 flow.batch.summaries[flow.batch.summaries.index(episode.summary)] = dropped
-        self._advance(Group(finite), held.rest, flow)
+        self._advance(Group([e for e in group.episodes if e.columns[column] is not None]), held.rest, flow)
+
+
+def _accept(group: Group, output: NodeOutput, flow: _Flow) -> bool:
+    """Give a group the columns that a function returned, unless the function drops it."""
+    if not output.keep:
+        flow.batch.dropped[output.reason] += 1
+        return False
+    _add_columns(group.episodes, output.columns)
+    return True
 
 
 def _add_columns(episodes: Sequence[Episode], columns: dict) -> None:

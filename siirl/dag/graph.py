@@ -13,12 +13,12 @@ GRAINS: tuple[Per, ...] = ("episode", "group", "batch")
 """From fine to coarse: what a node works on may only grow along an edge."""
 
 WORKER_ROLES: dict[str, tuple[str, ...]] = {"rollout": ("run",), "embedding": ("embed",), "actor": ("update",)}
-"""Roles that a node worker hosts, and the operations that a node can ask of each."""
+"""Roles that a node worker hosts, and the operations that a node can ask of each; ``embedding`` also runs functions."""
 
 
 @dataclass
 class NodeOutput:
-    """What a driver operation returns.
+    """What a function on episodes returns.
 
     Attributes:
         columns: new columns, one value per episode given.
@@ -31,7 +31,8 @@ class NodeOutput:
     reason: str = ""
 
 
-DriverOp = Callable[[Sequence[Episode], Config], NodeOutput]
+EpisodesFn = Callable[[Sequence[Episode], Config], NodeOutput]
+"""A pure function of the columns of some episodes."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,17 @@ class Node:
 
     Attributes:
         name: unique in the graph; also the name of its ``time/`` metric.
-        role: ``driver`` for a pure function on the episodes' columns, else the worker role that runs it.
-        op: the function (driver) or the role's operation (worker).
+        role: ``driver`` for a function of what the driver knows of episodes, ``embedding`` for one that looks at their
+            embeddings too; for an operation, the worker role that it belongs to.
+        op: the function, or the operation's name.
         per: what it works on: an episode, a complete group, or the step's batch.
         inputs: names of the nodes whose output it needs.
-        column: where the per-episode result of an embedding node goes (``embedding``).
+        column: where the operation ``embed`` puts its per-episode result (``embedding``).
     """
 
     name: str
     role: str
-    op: DriverOp | str
+    op: EpisodesFn | str
     per: Per
     inputs: tuple[str, ...] = ()
     column: str | None = None
@@ -90,8 +92,8 @@ class Graph:
             found.append(
                 f"node {node.name!r} has the unknown role {node.role!r}; allowed: driver, {', '.join(WORKER_ROLES)}"
             )
-        elif node.op not in WORKER_ROLES[node.role]:
-            allowed = ", ".join(WORKER_ROLES[node.role])
+        elif node.op not in WORKER_ROLES[node.role] and not (node.role == "embedding" and callable(node.op)):
+            allowed = ", ".join(WORKER_ROLES[node.role]) + ", or a function" * (node.role == "embedding")
             found.append(f"node {node.name!r}: role {node.role!r} has no operation {node.op!r}; allowed: {allowed}")
         if node.per not in GRAINS:
             found.append(f"node {node.name!r} has per={node.per!r}; allowed: {', '.join(GRAINS)}")
@@ -99,9 +101,9 @@ class Graph:
             found.append(f"node {node.name!r}: per='episode' belongs to role 'rollout', and to it alone")
         elif node.role == "actor" and node.per != "batch":
             found.append(f"node {node.name!r}: an update works per='batch', not {node.per!r}")
-        elif node.role == "embedding" and node.per != "group":
+        elif node.op == "embed" and node.per != "group":
             found.append(f"node {node.name!r}: an embedding works per='group', not {node.per!r}")
-        if node.role == "embedding" and node.column is None:
+        if node.op == "embed" and node.column is None:
             found.append(f"node {node.name!r} has no column: say where its embeddings go, e.g. column='embedding'")
         if not node.inputs and node.role != "rollout":
             found.append(f"node {node.name!r} has no inputs: nothing would ever reach it")

@@ -27,7 +27,7 @@ def filter_group(episodes: Sequence[Episode], config: Config) -> NodeOutput:
 
 
 def reward_episodes(episodes: Sequence[Episode], config: Config) -> NodeOutput:
-    """The reward that `algorithm.reward` names."""
+    """The reward that `algorithm.reward` names. One that looks at embeddings runs where these are."""
     reward = REWARDS.get(config.algorithm.reward)
     tasks = [(e.summary.spec.suite, e.summary.spec.task_id) for e in episodes]
     numbers = {task: i for i, task in enumerate(dict.fromkeys(tasks))}
@@ -73,10 +73,12 @@ def embodied(config: Config) -> Graph:
         Node("rollout", "rollout", "run", per="episode"),
         Node("filter", "driver", filter_group, per="group", inputs=("rollout",)),
     ]
-    if REWARDS.get(config.algorithm.reward).needs_embedding:
+    embeds = REWARDS.get(config.algorithm.reward).needs_embedding
+    if embeds:
         nodes.append(Node("embedding", "embedding", "embed", per="group", inputs=("filter",), column="embedding"))
+    where = "embedding" if embeds else "driver"
     nodes += [
-        Node("reward", "driver", reward_episodes, per="batch", inputs=(nodes[-1].name,)),
+        Node("reward", where, reward_episodes, per="batch", inputs=(nodes[-1].name,)),
         Node("advantage", "driver", estimate_advantages, per="batch", inputs=("reward",)),
         Node("update", "actor", "update", per="batch", inputs=("advantage",)),
     ]

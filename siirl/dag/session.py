@@ -133,8 +133,8 @@ class Session:
         }
         try:
             with self._checkpoints.staging(self.step) as folder:
-                self._workers.submit("save", folder).result()
-                self._checkpoints.commit(self.step, state)
+                written = self._workers.submit("save", folder).result()
+                self._checkpoints.commit(self.step, state, written)
         except CheckpointFailed as error:
             log.warning("%s", error)
             return {"checkpoint/failed": 1.0}

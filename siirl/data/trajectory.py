@@ -1,7 +1,7 @@
 """What is asked of an episode (`EpisodeSpec`) and what it leaves behind (`EpisodeSummary`, `Trajectory`)."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -109,6 +109,23 @@ class Trajectory:
         return self.images[:, 0]
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A column's value that stays with the workers, such as a video embedding; only what runs there sees the value.
+
+    Attributes:
+        handle: the value's place in Ray's object store; in one process the value itself.
+    """
+
+    handle: Any
+
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        raise ValueError(
+            "video embeddings stay with the workers, and the driver has no more than handles to them; "
+            "a node whose function reads them has role='embedding', not 'driver' (docs/extending.md)"
+        )
+
+
 @dataclass
 class Episode:
     """The driver's row for an episode: its summary, a handle to its trajectory, and the columns that nodes add.
@@ -116,8 +133,8 @@ class Episode:
     Attributes:
         summary: the episode's numbers.
         trajectory: a `Trajectory`, or a reference to one in Ray's object store.
-        columns: values added by the nodes of the graph (``embedding``, ``reward``, ``advantage``, and ``return`` where values
-            are trained).
+        columns: values added by the nodes of the graph: ``embedding`` (`Stored`), ``reward``, ``advantage``, and ``return`` where
+            values are trained.
     """
 
     summary: EpisodeSummary

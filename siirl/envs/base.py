@@ -96,8 +96,8 @@ class Env(Protocol):
     Slots that step together (`EnvFactory.lock_step`) are all named in each `step`: one that is left out while its episode runs
     has given it up, and is reset before it is named again.
 
-    The constructor takes an `EnvConfig` and whether to render the wrist camera as well, and is cheap: building a simulator
-    may wait for the first `reset`.
+    The constructor takes an `EnvConfig`, whose ``num_envs`` is the number of slots of this process, and whether to render the
+    wrist camera as well, and is cheap: building a simulator may wait for the first `reset`.
     """
 
     num_slots: int

@@ -24,13 +24,15 @@ STAGES = {
     "checkpoint": "saving",
 }
 """How stages are called on the screen; others appear under their own name."""
+PASSING = ("reward", "advantage", "weight_sync")
+"""Stages of a moment, for which no line is worth its place where there is no terminal."""
 WITH_EPISODES = (STAGES["rollout"], STAGES["validation"])
 QUIET_SECONDS = 10.0
 """Without a terminal, at least this long between two lines about episodes."""
 
 
 class Progress:
-    """A live display on a terminal; elsewhere plain lines: one per stage, and one about episodes every 10 s at most.
+    """A live display on a terminal; elsewhere plain lines: one per stage of some length, one about episodes every 10 s at most.
 
     Use as a context manager around the run.
 
@@ -89,7 +91,8 @@ class Progress:
             self._started = self._stage_started  # a validation before training says nothing about the pace of steps
         if self._episodes_done == self._episodes:  # else they are the next step's, which has begun
             self._episodes = 0
-        self._line(f"{self._step_text()}{self._stage}")
+        if name not in PASSING:
+            self._line(f"{self._step_text()}{self._stage}")
 
     def episodes(self, total: int) -> None:
         """``total`` episodes have been queued: start a bar for them; 0: none are left."""

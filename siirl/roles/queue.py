@@ -15,8 +15,8 @@ from siirl.data.trajectory import EpisodeSpec
 Task = tuple[str, int]
 """Suite and task_id: what a simulator holds."""
 
-ExpectedSteps = Mapping[str | Task, float]
-"""Environment steps that episodes are expected to take, by ``prompt_id`` (which counts first) or by task."""
+ExpectedSteps = Mapping[Task, float]
+"""Environment steps that a task's episodes are expected to take."""
 
 
 class EpisodeSource(Protocol):
@@ -64,7 +64,7 @@ class EpisodeQueue:
         self._holders: Counter[Task | None] = Counter()
         known = expected_steps or {}
         for order, spec in enumerate(specs):
-            steps = known.get(spec.prompt_id, known.get(task_of(spec), spec.max_steps))
+            steps = known.get(task_of(spec), spec.max_steps)
             waiting = self._tasks.setdefault(task_of(spec), Waiting())
             waiting.heap.append((-steps, order, spec))
             waiting.work += steps

@@ -129,9 +129,10 @@ class Trainer(Generic[E]):
         self.updates += 1
         return self._metrics(steps)
 
-    def save(self, folder: Path) -> None:
-        """Write model, optimizer and counters into ``folder`` (collective). Raises CheckpointFailed on a full disk."""
-        save_tensors(folder, self._state(), self.ranks.trainers)
+    def save(self, folder: Path) -> list[str]:
+        """Write model, optimizer and counters into ``folder`` (collective); returns the names of the files that all ranks wrote.
+        Raises CheckpointFailed on a full disk."""
+        return save_tensors(folder, self._state(), self.ranks.trainers)
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote, on any number of ranks (collective). Raises ValueError for another model's."""

@@ -7,7 +7,8 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class CheckpointManager:
 
         with manager.staging(step) as folder:
             ...  # every rank writes its shards into folder
-            manager.commit(step, state)
+            manager.commit(step, state, names_of_the_shards)
 
     Args:
         folder: the run folder (``trainer.default_local_dir``).
@@ -76,13 +77,22 @@ class CheckpointManager:
             if temporary.exists():
                 shutil.rmtree(temporary)
 
-    def commit(self, step: int, state: dict[str, Any]) -> Path:
+    def commit(self, step: int, state: dict[str, Any], written: Sequence[str] = ()) -> Path:
         """Complete the staged checkpoint, point ``latest_checkpointed_iteration.txt`` to it, then remove old ones.
 
         Args:
             state: what else resuming needs, JSON-like, the run's config under ``config``; ``step`` is added to it.
+            written: files that must have come to the staging folder, on whichever machine they were written.
+
+        Raises:
+            FileNotFoundError: some of them are not there.
         """
         temporary, final = self._temporary(step), self.folder / f"global_step_{step}"
+        if missing := [name for name in written if not (temporary / name).is_file()]:
+            raise FileNotFoundError(
+                f"{', '.join(missing)} of the checkpoint of step {step} were written, but not to {temporary} as machine "
+                f"{socket.gethostname()} sees it: trainer.default_local_dir must be on a file system that all machines share"
+            )
         (temporary / STATE).write_text(json.dumps({**state, "step": step}, indent=1))
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
         lines = [f"{_sha256(path)}  {path.relative_to(temporary).as_posix()}\n" for path in files]

@@ -24,6 +24,9 @@ MODEL = "model."
 """A trainer's checkpoint holds the policy's trained parameters under this prefix and their published names (adapters under
 those that peft gives them)."""
 
+INDEX = ".metadata"
+"""The file, written by the first rank, that says which file holds which piece of which tensor."""
+
 _METADATA = "torch.distributed.checkpoint.metadata"
 INDEX_TYPES = {
     (_METADATA, "Metadata"),
@@ -42,8 +45,11 @@ INDEX_TYPES = {
 """What the pickled index of a checkpoint of tensors names, besides dtypes; none of it runs code of a file's choice."""
 
 
-def save_tensors(folder: Path, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None = None) -> None:
+def save_tensors(folder: Path, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None = None) -> list[str]:
     """Write every rank's shards into ``folder`` (collective over ``group``; without one this process writes alone).
+
+    Returns:
+        The files that hold the tensors, of all ranks, by their names in ``folder``: the index and those that it refers to.
 
     Raises:
         CheckpointFailed: on some rank the disk is full or fails.
@@ -56,13 +62,14 @@ def save_tensors(folder: Path, tensors: Mapping[str, Tensor], group: dist.Proces
         )
     try:
         with _quiet():
-            dcp.save(dict(tensors), storage_writer=_Writer(folder), process_group=group, no_dist=group is None)
+            index = dcp.save(dict(tensors), storage_writer=_Writer(folder), process_group=group, no_dist=group is None)
     except CheckpointException as error:
         causes = {rank: cause for rank, (cause, _) in error.failures.items()}
         if not all(isinstance(cause, OSError) and cause.errno in DISK_ERRORS for cause in causes.values()):
             raise
         shown = "; ".join(f"rank {rank}: {cause}" for rank, cause in causes.items())
         raise CheckpointFailed(f"the weights could not be written to {folder}: {shown}; free disk space") from error
+    return [INDEX, *sorted({place.relative_path for place in index.storage_data.values()})]
 
 
 def load_tensors(folder: Path, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None = None) -> None:
@@ -150,7 +157,7 @@ class _Reader(dcp.FileSystemReader):
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         if self._index is None:
-            with open(Path(self.path) / ".metadata", "rb") as file:
+            with open(Path(self.path) / INDEX, "rb") as file:
                 self._index = _Unpickler(file).load()
         self._index.storage_meta = self._index.storage_meta or StorageMeta()
         self._index.storage_meta.load_id = self.load_id

@@ -39,21 +39,22 @@ ALONE = Ranks()
 """One process that trains and acts, without any process group."""
 
 
-def init_ranks(rank: int, world: int, actors: int, address: str, port: int, device: torch.device) -> Ranks:
+def init_ranks(rank: int, world: int, actors: int, store: dist.Store | None, device: torch.device) -> Ranks:
     """Join the process group of all that hold the policy (gloo on the CPU, NCCL on GPUs); collective. One process needs none.
 
     Args:
         rank, world, actors: see `Ranks`.
-        address, port: where rank 0 listens, the same on every rank.
+        store: what all ranks share to find each other; None for one process.
         device: the rank's own device; on GPUs, the only one that this process sees.
     """
     assert 0 <= rank < world
     assert 1 <= actors <= world
     if world == 1:
         return ALONE
+    assert store is not None
     dist.init_process_group(
         backend="nccl" if device.type == "cuda" else "gloo",
-        init_method=f"tcp://{address}:{port}",
+        store=store,
         rank=rank,
         world_size=world,
         device_id=device if device.type == "cuda" else None,

@@ -1,7 +1,6 @@
 """From the weights that are trained to the copies that act: gathered from the shards, cast, and sent, bucket by bucket."""
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from math import prod
 
@@ -52,28 +51,24 @@ class WeightSync:
                 f"weights cannot be sent between different models: {problem or f'{wrong} other ranks differ, see their errors'}"
             )
         self._buckets = list(_buckets(layout))
-        self._bytes = sum(_bytes(entry) for entry in layout) if ranks.world > 1 or acting is not None else 0
+        self._bytes = sum(_bytes(entry) for entry in layout) if ranks.world > ranks.actors else 0
 
     @torch.no_grad()
-    def sync(self, version: int | None = None) -> dict[str, float]:
+    def sync(self, version: int | None = None) -> tuple[int, int]:
         """Bring the copies up to date (collective). No copy may act meanwhile.
 
         Args:
             version: optimizer steps behind the trained weights, given by the actors and by nobody else.
 
         Returns:
-            ``version``, the actors', on every rank; ``bytes`` of the parameters in the copies, as sent to each rank that only
-            acts, 0 where nothing had to be copied; ``seconds``.
+            The actors' version, on every rank; bytes sent to each rank that only acts, 0 where there is none.
         """
         assert (version is not None) == self._ranks.trains
-        began = time.perf_counter()
         header = torch.tensor([-1 if version is None else version], device=self._device)
         self._send(header)
-        if self._bytes:
-            for bucket in self._buckets:
-                self._sync_bucket(bucket)
-        # reading the header first waits for the device, so that the seconds are all
-        return {"version": int(header), "bytes": self._bytes, "seconds": time.perf_counter() - began}
+        for bucket in self._buckets:
+            self._sync_bucket(bucket)
+        return int(header), self._bytes  # reading the header waits for the device
 
     def _sync_bucket(self, bucket: Sequence[Entry]) -> None:
         flat = None

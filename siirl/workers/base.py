@@ -1,11 +1,13 @@
 """What the loop sees of the workers, whether they are Ray actors or objects in this process."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from siirl.data.trajectory import Episode, EpisodeSpec
-from siirl.policies.base import Sampling
 from siirl.roles.queue import ExpectedSteps
+
+if TYPE_CHECKING:  # a simulator's process imports this module, and has no use for PyTorch
+    from siirl.policies.base import Sampling
 
 
 class Future(Protocol):
@@ -36,7 +38,7 @@ class Workers(Protocol):
     def rollout(
         self,
         specs: Sequence[EpisodeSpec],
-        sampling: Sampling,
+        sampling: "Sampling",
         *,
         keep: bool,
         after: int,
@@ -54,7 +56,7 @@ class Workers(Protocol):
 
     def submit(self, operation: str, *args: Any) -> Future:
         """Start an operation of `NodeWorker` in the background where there is one: on every rank of the actor, whose first
-        one's result counts, or (``embed``) on one of the workers that embed."""
+        one's result counts, or (``embed``, ``call``) on one of the workers that embed."""
         ...
 
     def sync(self, step: int) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Sequence
+from ctypes.util import find_library
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,15 +30,19 @@ class EnvWorker:
 
     Args:
         config: the run's config.
-        gpu: which of its machine's GPUs an env that simulates on one takes; without effect on others.
+        device: torch device of the slot where it lives, numbered on its machine.
+        held: simulator slots of this process.
     """
 
-    def __init__(self, config: Config, gpu: int | None = None) -> None:
+    def __init__(self, config: Config, device: str, held: int) -> None:
         embodied = config.actor_rollout_ref.embodied
-        if gpu is not None and embodied.env.sim_backend == "gpu":
-            _see_only(gpu)
+        if device != "cpu" and find_library("EGL_nvidia"):  # other drivers may not offer each accelerator to EGL
+            os.environ.setdefault("MUJOCO_EGL_DEVICE_ID", gpu_number(device))
+        if device != "cpu" and embodied.env.sim_backend == "gpu":
+            _see_only(gpu_number(device))
         factory = ENVS.get(embodied.env.env_type)
-        self._env = factory(embodied.env, wrist=embodied.num_images_in_input > 1)
+        self._env = factory(replace(embodied.env, num_envs=held), wrist=embodied.num_images_in_input > 1)
+        assert self._env.num_slots == held, "an env has as many slots as it was told to, up to max_slots_per_process"
 
     def reset(self, slots: list[int], specs: list[Any]) -> EnvObs:
         """See `Env.reset`."""
@@ -51,10 +57,17 @@ class EnvWorker:
         return os.getpid()
 
 
-def _see_only(gpu: int) -> None:
+def gpu_number(device: str) -> str:
+    """The number of the accelerator ``device`` (``cuda:1``) on its machine, also to EGL: NVIDIA's driver keeps its order."""
+    kind, _, number = device.partition(":")
+    assert kind == "cuda", f"no simulator runs on {device}"
+    return number
+
+
+def _see_only(gpu: str) -> None:
     """Hide the machine's other GPUs from this process, which sees all of them because it reserves none in Ray."""
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    os.environ["CUDA_VISIBLE_DEVICES"] = visible[gpu] if visible else str(gpu)
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible[int(gpu)] if visible else gpu
 
 
 @dataclass(frozen=True)
@@ -72,13 +85,13 @@ class RayEnvPool(SlotMap):
 
     Args:
         actors: handles of `EnvWorker` actors with `FAULT_TOLERANCE`.
-        slots_per_env: slots that each of them holds.
+        held: how many slots each of them holds.
         lock_step: whether these step together, see `EnvFactory.lock_step`.
         timeout: longest time one call may take, seconds; then the simulator is killed, which restarts it.
     """
 
-    def __init__(self, actors: list[ActorHandle], slots_per_env: int, lock_step: bool, timeout: float) -> None:
-        super().__init__(len(actors), slots_per_env, lock_step)
+    def __init__(self, actors: list[ActorHandle], held: Sequence[int], lock_step: bool, timeout: float) -> None:
+        super().__init__(held, lock_step)
         self._actors = actors
         self._timeout = timeout
         self._calls: dict[ray.ObjectRef, Call] = {}
@@ -138,5 +151,4 @@ class RayEnvPool(SlotMap):
     def _died(self, call: Call, cause: str) -> list[Ready | Died]:
         """A dead env loses the episodes of all its slots, not only of those in the call."""
         self.requests[call.env] = Requests()
-        first = call.env * self.slots_per_env
-        return [Died(slot, cause) for slot in range(first, first + self.slots_per_env)]
+        return [Died(slot, cause) for slot in self.slots_of(call.env)]

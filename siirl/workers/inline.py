@@ -14,7 +14,7 @@ from siirl.policies.base import Sampling
 from siirl.roles.queue import EpisodeQueue, ExpectedSteps
 from siirl.roles.slots import Ready
 from siirl.training.fsdp import ALONE
-from siirl.workers.node_worker import NodeWorker
+from siirl.workers.node_worker import NodeWorker, Store
 from siirl.workers.pool import SlotMap
 from siirl.workers.seats import seats
 
@@ -26,7 +26,7 @@ class InlinePool(SlotMap):
         embodied = config.actor_rollout_ref.embodied
         env = ENVS.get(embodied.env.env_type)(embodied.env, wrist=embodied.num_images_in_input > 1)
         assert env.num_slots == embodied.env.num_envs, "preflight lets through only what one process can hold"
-        super().__init__(1, env.num_slots, ENVS.get(embodied.env.env_type).lock_step)
+        super().__init__([env.num_slots], ENVS.get(embodied.env.env_type).lock_step)
         self._env = env
 
     def wait(self, block: bool) -> list[Ready]:
@@ -74,7 +74,8 @@ class InlineWorkers:
             )
         self._pool = InlinePool(config)
         (seat,) = seats(plan)
-        self._worker = NodeWorker(config, seat, seat.slot.device, self._pool, list, ALONE)
+        store = Store(put=lambda value: value, fetch=list)
+        self._worker = NodeWorker(config, seat, seat.slot.device, self._pool, store, ALONE)
 
     def rollout(
         self,

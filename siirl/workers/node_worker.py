@@ -6,7 +6,7 @@ A plain class; `ray_workers.py` runs it as a Ray actor, `inline.py` in this proc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from siirl.config.schema import Config
-from siirl.data.trajectory import EpisodeSummary, Target, Trajectory
+from siirl.dag.graph import EpisodesFn, NodeOutput
+from siirl.data.trajectory import Episode, EpisodeSummary, Stored, Target, Trajectory
 from siirl.embeddings.base import ENCODERS, encoder_name
 from siirl.policies.base import POLICIES, Policy, Sampling, ValueHeadSettings
 from siirl.rewards.base import REWARDS
@@ -27,7 +28,18 @@ from siirl.training.fsdp import Ranks
 from siirl.training.weight_sync import WeightSync
 from siirl.workers.seats import Seat
 
-Fetch = Callable[[Sequence[Any]], list[Trajectory]]
+
+@dataclass(frozen=True)
+class Store:
+    """Where what a worker makes rests until another one needs it.
+
+    Attributes:
+        put: takes a value, and gives the handle that finds it.
+        fetch: the values that some handles find.
+    """
+
+    put: Callable[[Any], Any]
+    fetch: Callable[[Sequence[Any]], list[Any]]
 
 
 class NodeWorker:
@@ -41,24 +53,23 @@ class NodeWorker:
         seat: its roles and its number.
         device: torch device of this slot, as this process sees it.
         pool: the simulator slots that the rollout role drives; None without that role.
-        fetch: turns references to trajectories into trajectories.
+        store: where embeddings go, and trajectories are.
         ranks: the process groups that it has joined.
     """
 
     def __init__(
-        self, config: Config, seat: Seat, device: str, pool: EnvPool | None, fetch: Fetch, ranks: Ranks
+        self, config: Config, seat: Seat, device: str, pool: EnvPool | None, store: Store, ranks: Ranks
     ) -> None:
         torch.use_deterministic_algorithms(config.trainer.deterministic)
         # not torch's own default: Ray sets OMP_NUM_THREADS to the number of CPUs that the actor reserves
         cores = max(1, int(len(os.sched_getaffinity(0)) * seat.share))
         self._threads = config.trainer.cpu_threads or cores
-        self._config, self._device, self._fetch = config, torch.device(device), fetch
+        self._config, self._device, self._store = config, torch.device(device), store
         self._per_action = REWARDS.get(config.algorithm.reward).per_action
         self._trainer: Trainer[Any] | None = None
         self._rollout: Rollout | None = None
         self._embedder: Embedder | None = None
         self._weight_sync: WeightSync | None = None
-        self._sends = seat.world > seat.actors  # else weights only go from shards to copies on the same slot
         rollout = config.actor_rollout_ref.rollout
         shares_weights = {"actor", "rollout"} <= seat.roles and seat.actors == 1
         acting = None
@@ -130,28 +141,39 @@ class NodeWorker:
         _use_threads(1)
         with self._rollout.lock if self._rollout else nullcontext():
             version = self._trainer.version if self._trainer else None
-            moved = 0.0
+            sent = 0
             if self._weight_sync:
-                synced = self._weight_sync.sync(version)
-                moved, version = synced["bytes"] * self._sends, int(synced["version"])
+                version, sent = self._weight_sync.sync(version)
             if self._rollout:
                 self._rollout.release(step, version or 0)
-        return {"weight_sync/bytes": moved}
+        return {"weight_sync/bytes": float(sent)}
 
-    def embed(self, references: Sequence[Any]) -> np.ndarray:
-        """Embeddings float32 [n, E] of n trajectories."""
+    def embed(self, references: Sequence[Any]) -> list[Stored | None]:
+        """Embed n trajectories; the embeddings, float32 [E] each, stay here. None for one that is NaN or infinite."""
         _use_threads(1)
         assert self._embedder is not None, "no embedding is placed here"
-        return self._embedder.embed(self._fetch(references))
+        embeddings = self._embedder.embed(self._store.fetch(references))
+        return [Stored(self._store.put(one)) if np.isfinite(one).all() else None for one in embeddings]
+
+    def call(self, function: EpisodesFn, episodes: Sequence[Episode]) -> NodeOutput:
+        """What a node's function returns for episodes; of their columns, `Stored` ones are fetched first."""
+        _use_threads(1)
+        stored = [value.handle for e in episodes for value in e.columns.values() if isinstance(value, Stored)]
+        values = iter(self._store.fetch(stored))
+
+        def fetched(columns: dict[str, Any]) -> dict[str, Any]:
+            return {name: next(values) if isinstance(value, Stored) else value for name, value in columns.items()}
+
+        return function([replace(e, columns=fetched(e.columns)) for e in episodes], self._config)
 
     def update(self, references: Sequence[Any], chunks: Sequence[int], targets: Sequence[Target]) -> dict[str, float]:
         """Train on n trajectories (collective over the actor's ranks); returns the update's metrics."""
         _use_threads(self._threads)
-        return self.trainer.update(references, chunks, targets, self._fetch)
+        return self.trainer.update(references, chunks, targets, self._store.fetch)
 
-    def save(self, folder: Path) -> None:
-        """Write this rank's shards of model, optimizer and scheduler."""
-        self.trainer.save(folder)
+    def save(self, folder: Path) -> list[str]:
+        """Write this rank's shards of model, optimizer and scheduler; returns the names of all ranks' files."""
+        return self.trainer.save(folder)
 
     def load(self, folder: Path) -> None:
         """Read what `save` wrote."""

@@ -32,28 +32,27 @@ class Requests:
 
 
 class SlotMap:
-    """Numbers the slots of several envs in one row: env e holds slots e·k … e·k + k − 1.
+    """Numbers the slots of several envs in one row: those of the first env, then those of the second, and so on.
 
     Args:
-        num_envs: envs.
-        slots_per_env: slots that each of them holds.
+        held: how many slots each env holds.
         lock_step: whether the slots of an env step together, see `EnvFactory.lock_step`.
     """
 
-    def __init__(self, num_envs: int, slots_per_env: int, lock_step: bool = False) -> None:
-        self.slots_per_env = slots_per_env
-        self._lock_step = lock_step
-        self.num_slots = num_envs * slots_per_env
-        self.requests = [Requests() for _ in range(num_envs)]
+    def __init__(self, held: Sequence[int], lock_step: bool = False) -> None:
+        self.places = [(env, local) for env, count in enumerate(held) for local in range(count)]
+        self.num_slots = len(self.places)
+        self.requests = [Requests() for _ in held]
+        self._held, self._lock_step = held, lock_step
 
     def reset(self, slot: int, spec: EpisodeSpec) -> None:
         """See `EnvPool.reset`."""
-        env, local = divmod(slot, self.slots_per_env)
+        env, local = self.places[slot]
         self.requests[env].resets.append((local, spec))
 
     def step(self, slot: int, actions: np.ndarray) -> None:
         """See `EnvPool.step`."""
-        env, local = divmod(slot, self.slots_per_env)
+        env, local = self.places[slot]
         self.requests[env].steps.append((local, actions))
 
     def next_call(self, env: int, block: bool) -> tuple[str, list[int], object] | None:
@@ -63,9 +62,14 @@ class SlotMap:
         slots then has nothing left to do, so every slot whose episode runs has asked.
         """
         requests = self.requests[env]
-        complete = block or not self._lock_step or len(requests.steps) == self.slots_per_env
+        complete = block or not self._lock_step or len(requests.steps) == self._held[env]
         return requests.take(steps=complete)
 
+    def slots_of(self, env: int) -> list[int]:
+        """The slots that an env holds, ascending."""
+        return [slot for slot, (owner, _) in enumerate(self.places) if owner == env]
+
     def split(self, env: int, slots: Sequence[int], result: EnvObs | StepResult) -> list[Ready]:
-        """One answer per slot from a batched result."""
-        return [Ready(env * self.slots_per_env + slot, result.row(i)) for i, slot in enumerate(slots)]
+        """One answer per slot from a batched result; ``slots`` as the env counts them."""
+        own = self.slots_of(env)
+        return [Ready(own[slot], result.row(i)) for i, slot in enumerate(slots)]

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,8 +12,8 @@ from ray.util.placement_group import remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from siirl.config.schema import Config
-from siirl.dag.compile import Plan
-from siirl.data.trajectory import Episode, EpisodeSpec, Trajectory
+from siirl.dag.compile import Plan, Slot
+from siirl.data.trajectory import Episode, EpisodeSpec
 from siirl.envs.base import ENVS
 from siirl.policies.base import Sampling
 from siirl.roles.queue import EpisodeQueue, EpisodeSource, ExpectedSteps
@@ -22,8 +21,8 @@ from siirl.training.fsdp import ALONE, init_ranks
 from siirl.workers.base import WorkerLostError
 from siirl.workers.cluster import connect, reserve
 from siirl.workers.env_worker import FAULT_TOLERANCE, EnvWorker, RayEnvPool
-from siirl.workers.network import interface_of
-from siirl.workers.node_worker import NodeWorker
+from siirl.workers.network import Meeting, interface_of, open_store
+from siirl.workers.node_worker import NodeWorker, Store
 from siirl.workers.references import GONE, RayFuture, get, get_all
 from siirl.workers.seats import Seat, seats
 from siirl.workers.shared_queue import QueueHost, SharedQueue
@@ -31,8 +30,9 @@ from siirl.workers.shared_queue import QueueHost, SharedQueue
 CONCURRENT_CALLS = 4
 """Threads of a node worker: a rollout streams from one while others update, exchange weights or cancel it."""
 
-EMBEDDING = "embedding"
-"""Concurrency group of `RayNodeWorker.embed`, with a thread of its own: what waits there must not keep a cancel waiting."""
+EMBEDDING = {"embed": 1, "call": 1}
+"""What those who embed are asked, each with a thread of its own: what waits there must not keep a cancel waiting, nor one the
+other."""
 
 SIMULATOR_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
 """A simulator is one thread: more of them would only fight over the cores that the other simulators use."""
@@ -46,18 +46,18 @@ class RayNodeWorker(NodeWorker):
 
     def __init__(self, config: Config, seat: Seat, envs: list[ActorHandle]) -> None:
         self._arguments = (config, seat, envs)
+        self._ranks_store: Any = None
 
-    def address(self) -> tuple[str, int]:
-        """Where the other workers can meet this one: its machine's address and a free port."""
-        address = ray.util.get_node_ip_address()
-        with socket.create_server((address, 0)) as server:
-            return address, server.getsockname()[1]
+    def open_store(self) -> Meeting:
+        """Where the other workers will meet this one."""
+        self._ranks_store, meeting = open_store(ray.util.get_node_ip_address())
+        return meeting
 
-    def build(self, meeting: tuple[str, int] | None) -> None:
+    def build(self, meeting: Meeting | None) -> None:
         """Build the roles: not in ``__init__``, whose errors Ray only tells as the death of the actor.
 
         Args:
-            meeting: `address` of the first worker; None where there is one alone.
+            meeting: what `open_store` of the first worker returned; None where there is one alone.
         """
         config, seat, envs = self._arguments
         # Ray shows a worker only its own accelerators, so that the first one it sees is the slot's
@@ -67,17 +67,14 @@ class RayNodeWorker(NodeWorker):
             for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
                 if variable not in os.environ:
                     os.environ[variable] = interface_of(ray.util.get_node_ip_address())
-            ranks = init_ranks(seat.rank, seat.world, seat.actors, *meeting, torch.device(device))
+            store = self._ranks_store or meeting.join()
+            ranks = init_ranks(seat.rank, seat.world, seat.actors, store, torch.device(device))
         pool = None
         if envs:
             env = config.actor_rollout_ref.embodied.env
             lock_step = ENVS.get(env.env_type).lock_step
-            pool = RayEnvPool(envs, env.num_envs // len(envs), lock_step, env.step_timeout)
-        super().__init__(config, seat, device, pool, _fetch, ranks)
-
-
-def _fetch(references: Sequence[ray.ObjectRef]) -> list[Trajectory]:
-    return ray.get(list(references))
+            pool = RayEnvPool(envs, [held for _, held in seat.envs], lock_step, env.step_timeout)
+        super().__init__(config, seat, device, pool, Store(ray.put, lambda handles: ray.get(list(handles))), ranks)
 
 
 def stream_episodes(
@@ -92,6 +89,8 @@ def stream_episodes(
         try:
             summary = get(next(stream))
         except StopIteration:
+            # a worker that was lost while it sent a trajectory has sent its error in the place of that
+            get(stream.completed())
             streams.remove(stream)
             continue
         trajectory = next(stream, None) if keep else None
@@ -124,7 +123,6 @@ class RayWorkers:
 
     def _start(self, config: Config, plan: Plan) -> None:
         self._seats = seats(plan)
-        self._gpus = {slot.index: int(slot.device.partition(":")[2] or 0) for slot in plan.used_slots}
         self.nodes = [self._start_node(config, seat) for seat in self._seats]
         self._actors = self._with("actor")
         self._rollouts = self._with("rollout")
@@ -132,17 +130,17 @@ class RayWorkers:
         if len(self._rollouts) > 1:
             here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
             self._queue_host = ray.remote(QueueHost).options(num_cpus=0, scheduling_strategy=here).remote()
-        meeting = get(self.nodes[0].address.remote()) if self._seats[0].world > 1 else None
+        meeting = get(self.nodes[0].open_store.remote()) if self._seats[0].world > 1 else None
         get_all([node.build.remote(meeting) for node in self.nodes])
 
     def _with(self, role: str) -> list[Any]:
         return [node for node, seat in zip(self.nodes, self._seats, strict=True) if role in seat.roles]
 
     def _start_node(self, config: Config, seat: Seat) -> Any:
-        envs = [self._start_env(config, slot) for slot in seat.env_slots]
+        envs = [self._start_env(config, slot, held) for slot, held in seat.envs]
         self.envs += envs
         # Ray's stubs do not know of the groups
-        actor: Any = ray.remote(concurrency_groups={EMBEDDING: 1})  # type: ignore[call-overload]
+        actor: Any = ray.remote(concurrency_groups=EMBEDDING)  # type: ignore[call-overload]
         worker: Any = actor(RayNodeWorker).options(
             num_cpus=1,
             num_gpus=int(seat.slot.device != "cpu"),
@@ -151,14 +149,14 @@ class RayWorkers:
         )
         return worker.remote(config, seat, envs)
 
-    def _start_env(self, config: Config, slot: int) -> Any:
+    def _start_env(self, config: Config, slot: Slot, held: int) -> Any:
         options = ray.remote(EnvWorker).options(
             num_cpus=0,
-            scheduling_strategy=self._on(slot),
+            scheduling_strategy=self._on(slot.index),
             runtime_env={"env_vars": SIMULATOR_ENVIRONMENT},
             **FAULT_TOLERANCE,
         )
-        return options.remote(config, self._gpus[slot])
+        return options.remote(config, slot.device, held)
 
     def _on(self, slot: int) -> PlacementGroupSchedulingStrategy:
         return PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=self._bundles[slot])
@@ -187,9 +185,9 @@ class RayWorkers:
 
     def submit(self, operation: str, *args: Any) -> RayFuture:
         """See `Workers.submit`."""
-        if operation == "embed":
-            embed = next(self._embedders).embed.options(concurrency_group=EMBEDDING)
-            return RayFuture((embed.remote(*args),))
+        if operation in EMBEDDING:
+            method = getattr(next(self._embedders), operation).options(concurrency_group=operation)
+            return RayFuture((method.remote(*args),))
         return RayFuture(tuple(getattr(node, operation).remote(*args) for node in self._actors))
 
     def sync(self, step: int) -> dict[str, float]:

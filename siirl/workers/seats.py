@@ -13,7 +13,8 @@ class Seat:
     Attributes:
         slot: where it lives.
         roles: what it hosts.
-        env_slots: of each simulator process that it drives, the slot where that lives; empty without ``rollout``.
+        envs: of each simulator process that it drives, the slot where that lives and the simulator slots that it holds; empty
+            without ``rollout``.
         rank: its number among the ``world`` workers with weights, the actor's ranks first; None where weights stay as they are
             loaded.
         actors: how many of these train.
@@ -22,7 +23,7 @@ class Seat:
 
     slot: Slot
     roles: frozenset[str]
-    env_slots: tuple[int, ...]
+    envs: tuple[tuple[Slot, int], ...]
     rank: int | None
     world: int
     actors: int
@@ -34,13 +35,15 @@ def seats(plan: Plan) -> list[Seat]:
     placement = {role: plan.placement.get(role, ()) for role in WORKER_ROLES}
     order = list(dict.fromkeys([*placement["actor"], *placement["rollout"], *placement["embedding"]]))
     members = {slot for role in ("actor", "rollout") for slot in placement[role]} if placement["actor"] else set()
-    envs = dict(zip(placement["rollout"], plan.env_slots, strict=True))
+    rows = dict(zip(placement["rollout"], plan.env_slots, strict=True))
     used = [plan.slots[index] for index in order]
     return [
         Seat(
             slot=slot,
             roles=frozenset(role for role in WORKER_ROLES if slot.index in placement[role]),
-            env_slots=envs.get(slot.index, ()),
+            envs=tuple(
+                (plan.slots[at], held) for at, held in zip(rows.get(slot.index, ()), plan.processes, strict=False)
+            ),
             rank=number if slot.index in members else None,
             world=len(members),
             actors=len(placement["actor"]),

@@ -1,4 +1,4 @@
-"""Training on two hosts with real LIBERO: the roles apart and side by side, a cut link, a host that dies."""
+"""Training on two hosts: with real LIBERO, the roles apart and side by side; with a toy, a cut link and a host that dies."""
 
 import shlex
 import sys
@@ -11,21 +11,21 @@ import pytest
 from siirl.client.main_dag import main
 from tests.cluster.hosts import Hosts
 from tests.cluster.launches import IMPATIENT, Launch, Launcher, until
-from tests.workers.runs import BY_SEED, ENV, EXACT, GENTLE, INLINE, assert_trained_alike, command_line, log_of
+from tests.workers.runs import BY_SEED, ENV, EXACT, GENTLE, INLINE, TOY, assert_trained_alike, command_line, log_of
 
 pytestmark = pytest.mark.timeout(420)
 
 ONE_EACH = {"trainer.nnodes": 2, f"{ENV}.num_envs": 1}
 APART = {"cluster.component_placement": "{env: 1, rollout: 1, actor: 0}"}
-SIMULATORS_APART = {"cluster.component_placement": "{env: 1, rollout: 0, actor: 0}", f"{ENV}.step_timeout": 20}
+SIMULATORS_APART = {"cluster.component_placement": "{env: 1, rollout: 0, actor: 0}", f"{ENV}.step_timeout": 10}
 TWO_STEPS = BY_SEED | EXACT | GENTLE | {"trainer.save_freq": 2}
 ENDLESS = BY_SEED | {"trainer.total_training_steps": 500, "trainer.max_actor_ckpt_to_keep": 2}
 
 
-def training(folder: Path, policy: Path, *settings: dict[str, Any]) -> str:
+def training(folder: Path, policy: Path, *settings: dict[str, Any], module: str = "siirl.client.main_dag") -> str:
     """The shell command of a training."""
     arguments = command_line(folder, policy, *settings)
-    return shlex.join([sys.executable, "-m", "siirl.client.main_dag", *arguments])
+    return shlex.join([sys.executable, "-m", module, *arguments])
 
 
 def both(launcher: Launcher, command: str, **environment: str) -> list[Launch]:
@@ -50,11 +50,12 @@ def test_roles_apart_and_side_by_side_train_as_one_process_does(
 
 @pytest.mark.parametrize("fault", ["cut link", "dead host"])
 def test_a_lost_host_ends_the_run_with_its_reason_and_the_run_goes_on_elsewhere(
-    fault: str, launcher: Launcher, hosts: Hosts, policy: Path, tmp_path: Path
+    fault: str, launcher: Launcher, hosts: Hosts, policy: Path, toy: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     layout = SIMULATORS_APART if fault == "dead host" else {}  # else a rank of the update is lost
-    first, second = both(launcher, training(run, policy, ENDLESS, ONE_EACH, layout), LINK_TIMEOUT="5", **IMPATIENT)
+    command = training(run, policy, TOY, ENDLESS, ONE_EACH, layout, module="tests.cluster.toy_training")
+    first, second = both(launcher, command, LINK_TIMEOUT="5", **IMPATIENT)
     newest = run / "latest_checkpointed_iteration.txt"
     until(lambda: newest.exists() or first.process.poll() is not None, f"no checkpoint:\n{first.said}", 200)
     assert newest.exists(), first.said
@@ -67,5 +68,5 @@ def test_a_lost_host_ends_the_run_with_its_reason_and_the_run_goes_on_elsewhere(
     if fault == "cut link":
         assert "rank 1 lost rank 0 without a goodbye" in second.said
     step = int(newest.read_text())
-    assert main(command_line(run, policy, BY_SEED, INLINE, {"trainer.total_training_steps": step + 1})) == 0
+    assert main(command_line(run, policy, TOY, BY_SEED, INLINE, {"trainer.total_training_steps": step + 1})) == 0
     assert log_of(run)[-1]["step"] == step + 1

@@ -192,6 +192,14 @@ def test_unknown_choices_of_groups_are_refused(tmp_path: Path) -> None:
     assert line == "model=mina: allowed: mine, openvla, start_policy. Fix: Did you mean 'mine'?"
 
 
+def test_a_misspelt_group_is_told_as_one() -> None:
+    assert problems("modle=openvla") == [
+        "modle=openvla: allowed: a key, or one of the config groups env, model. Fix: Did you mean 'model'?"
+    ]
+    (line,) = problems("trainr=4")
+    assert "no such key" in line
+
+
 def test_assets_are_found_beside_the_configs() -> None:
     config = read_config("quickstart").config
     assert config.actor_rollout_ref.model.path == str(shipped_folder("assets") / "start_policy")

@@ -15,6 +15,7 @@ from siirl.config.placement import show_slots
 from siirl.config.schema import Config
 from siirl.dag.compile import Plan, compile_plan
 from siirl.dag.pipelines import build_graph
+from siirl.envs.libero import LiberoEnv
 from tests.config.folders import path_override
 
 HYBRID = """
@@ -101,7 +102,8 @@ def test_a_documented_layout_is_planned_as_it_is_written(
     assert len(plan.slots) == slots
     assert {role: show_slots(where) for role, where in plan.placement.items()} == placed
     assert len(plan.env_slots) == len(plan.placement["rollout"])
-    assert all(len(row) == plan.num_envs == 2 for row in plan.env_slots)
+    assert plan.processes == (1, 1)
+    assert all(len(row) == 2 for row in plan.env_slots)
     each = [place for row in plan.env_slots for place in row]
     assert sorted(each) == [slot for slot in plan.placement["env"] for _ in range(2)]
 
@@ -158,6 +160,20 @@ def test_simulators_fill_the_env_slots_evenly_and_in_order(data: st.DataObject) 
     assert set(row) == set(range(envs))
     assert all(b - a in (0, 1) for a, b in pairwise(row))
     assert row == [j * envs // (rollouts * num_envs) for j in range(rollouts * num_envs)]
+
+
+@pytest.mark.parametrize(("num_envs", "processes"), [(1, (1,)), (2, (2,)), (5, (2, 2, 1)), (6, (2, 2, 2))])
+def test_processes_of_several_slots_share_them_evenly(
+    monkeypatch: pytest.MonkeyPatch, num_envs: int, processes: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(LiberoEnv, "max_slots_per_process", 2)
+    config = placed_on(3, {"env": "all" if num_envs > 4 else "0", "rollout": "1", "actor": "2"}, num_envs)
+    plan = plan_of(config)
+    assert plan.processes == processes
+    assert len(plan.env_slots[0]) == len(processes)
+    if num_envs == 5:
+        lines = [plan.describe().partition(f"slot {slot}: machine 0, cpu: ")[2] for slot in range(3)]
+        assert [line[:12] for line in lines] == ["2 simulators", "2 simulators", "1 simulator;"]
 
 
 REFUSED = [

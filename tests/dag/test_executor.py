@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from siirl.config.schema import Config
-from siirl.dag.compile import compile_plan
+from siirl.dag.compile import Plan, compile_plan
 from siirl.dag.executor import Batch, Executor
 from siirl.dag.graph import Node, NodeOutput
 from siirl.dag.pipelines import build_graph
 from siirl.data.manifest import Prompt
 from siirl.data.sampler import PromptSampler
-from siirl.data.trajectory import CANCELLED, Episode, EpisodeSpec, EpisodeSummary
+from siirl.data.trajectory import CANCELLED, Episode, EpisodeSpec, EpisodeSummary, Stored
 from siirl.observe.metrics import rollout_metrics
 from siirl.policies.base import Sampling
+from siirl.rewards.srpo import srpo_reward
 from siirl.roles.queue import ExpectedSteps
 
 PROMPTS = [Prompt("suite", 0, trial, "do it", "train", 24) for trial in range(50)]
@@ -97,12 +98,22 @@ class FakeWorkers:
         if operation == "update":
             self.updates.append(args)
             return FakeFuture({"actor/loss": 0.5}, lambda: None)
+        if operation == "call":
+            function, episodes = args
+            assert all(e.trajectory is None for e in episodes)
+            seen = [
+                replace(e, columns={name: self._seen(value) for name, value in e.columns.items()}) for e in episodes
+            ]
+            return FakeFuture(function(seen, Config()), lambda: None, self.quick)
         assert operation == "embed"
         (names,) = args
         self.events.append(f"submit {names[0]}")
-        values = np.array([[float(name)] for name in names], np.float32)
-        values[[tuple(map(int, name.split("."))) in self.nan for name in names]] = np.nan
+        values = [None if tuple(map(int, name.split("."))) in self.nan else Stored(name) for name in names]
         return FakeFuture(values, lambda: self.events.append(f"wait {names[0]}"), self.quick)
+
+    def _seen(self, value: Any) -> Any:
+        """What a function on a worker sees of a column; the embedding of episode 3.1 is [3.1]."""
+        return np.array([float(value.handle)], np.float32) if isinstance(value, Stored) else value
 
     def cancel(self) -> None:
         self.cancelled += 1
@@ -152,7 +163,7 @@ def test_a_group_is_embedded_before_the_last_episode_and_awaited_after_it(config
     assert sum(i < last_episode for i in submitted) == 3, "only the last group to end waits for the last episode"
     assert min(awaited) > last_episode
     for episode in batch.episodes:
-        assert episode.columns["embedding"] == np.float32(episode.trajectory)
+        assert episode.columns["embedding"] == Stored(episode.trajectory), "the driver has a handle alone"
 
 
 def test_an_embedding_that_is_ready_is_taken_while_the_rollout_goes_on(config: Config) -> None:
@@ -170,7 +181,7 @@ def test_an_episode_with_a_nan_embedding_leaves_its_group_and_is_counted(config:
     batch = collect(config, FakeWorkers(nan={(0, 1), (2, 0), (2, 2)}))
     assert trials(batch) == [0, 0, 1, 1, 1, 3, 3, 3]
     assert [e.summary.spec.index for e in batch.episodes][:2] == [0, 2]
-    assert all(np.isfinite(e.columns["embedding"]).all() for e in batch.episodes)
+    assert all(isinstance(e.columns["embedding"], Stored) for e in batch.episodes)
     assert batch.dropped == {"too_few_episodes": 1}
     metrics = rollout_metrics(batch.summaries)
     assert metrics["env/dropped"] == metrics["env/dropped/nan_embedding"] == 3
@@ -243,11 +254,40 @@ def test_groups_that_a_later_filter_may_drop_are_not_counted_on(config: Config) 
 
     workers = FakeWorkers()
     executor = make(config, workers)
-    filter_late = Node("late", "driver", late, per="group", inputs=("embedding",))
-    executor.plan = replace(executor.plan, nodes=(*executor.plan.nodes, filter_late))
+    executor.plan = with_node(executor, Node("late", "driver", late, per="group", inputs=("embedding",)))
     batch = executor.collect(PromptSampler(PROMPTS, shuffle=False, seed=0), 1, lambda total: None)
     assert trials(batch) == [0, 0, 2, 2, 4, 4, 6, 6]
     assert workers.cancelled == 0
+
+
+def far(episodes: Sequence[Episode], config: Config) -> NodeOutput:
+    """Drops the groups of odd trials, by their embeddings."""
+    found = np.stack([e.columns["embedding"] for e in episodes])
+    return NodeOutput({"far": found[:, 0].tolist()}, keep=int(found[0, 0]) % 2 == 0, reason="odd")
+
+
+@pytest.mark.parametrize("quick", [True, False], ids=["at once", "later"])
+def test_a_function_of_embeddings_filters_groups_where_these_are(config: Config, quick: bool) -> None:
+    config.algorithm.embodied_sampling.oversample_factor = 2
+    workers = FakeWorkers(quick=quick)
+    executor = make(config, workers)
+    executor.plan = with_node(executor, Node("far", "embedding", far, per="group", inputs=("embedding",)))
+    batch = executor.collect(PromptSampler(PROMPTS, shuffle=False, seed=0), 1, lambda total: None)
+    assert trials(batch) == [0, 0, 2, 2, 4, 4, 6, 6]
+    assert [e.columns["far"] for e in batch.episodes][:4] == pytest.approx([0, 0.1, 2, 2.1])
+    assert batch.dropped == {"odd": 4}
+    assert quick or workers.cancelled == 0, "which groups pass is known at the end"
+
+
+def test_a_function_of_embeddings_on_the_driver_is_told_where_it_belongs(config: Config) -> None:
+    executor = make(config, FakeWorkers())
+    executor.plan = with_node(executor, Node("far", "driver", far, per="group", inputs=("embedding",)))
+    with pytest.raises(ValueError, match="role='embedding', not 'driver'"):
+        executor.collect(PromptSampler(PROMPTS, shuffle=False, seed=0), 1, lambda total: None)
+
+
+def with_node(executor: Executor, node: Node) -> Plan:
+    return replace(executor.plan, nodes=(*executor.plan.nodes, node))
 
 
 def test_nothing_is_cancelled_when_the_last_group_is_the_last_needed(config: Config) -> None:
@@ -324,6 +364,19 @@ def test_batch_nodes_add_columns_and_the_update_gets_them(config: Config) -> Non
     assert chunks == [3] * 8
     assert all(target.returns is None for target in targets)
     np.testing.assert_allclose([target.advantage for target in targets], [0.5**0.5, -(0.5**0.5)] * 4, rtol=1e-5)
+
+
+def test_the_reward_of_embeddings_is_computed_where_they_are(config: Config) -> None:
+    config.data.train_batch_size, config.actor_rollout_ref.rollout.n = 1, 6
+    executor = make(config, FakeWorkers())
+    batch = executor.collect(PromptSampler(PROMPTS, shuffle=False, seed=0), 1, lambda total: None)
+    (node,) = [node for node in executor.plan.batch_nodes if node.name == "reward"]
+    assert executor.run_batch_node(node, batch.episodes) == {}
+    embeddings = np.array([[0.0], [0.1], [0.2], [0.3], [0.4], [0.5]], np.float32)
+    success = [e.summary.success for e in batch.episodes]
+    assert batch.rewards == srpo_reward(embeddings, success, ["the same"] * 6).tolist()
+    assert sorted(success) == [False] * 3 + [True] * 3
+    assert len(set(batch.rewards)) > 2
 
 
 def test_a_batch_node_that_tries_to_drop_episodes_is_refused_by_name(config: Config) -> None:

@@ -26,6 +26,11 @@ UPDATE = Node("update", "actor", "update", per="batch", inputs=("rollout",))
             (ROLLOUT, Node("a", "actor", "fly", "batch", ("rollout",))),
             "role 'actor' has no operation 'fly'; allowed: update",
         ),
+        (
+            (ROLLOUT, Node("a", "embedding", "draw", "group", ("rollout",))),
+            "role 'embedding' has no operation 'draw'; allowed: embed, or a function",
+        ),
+        ((ROLLOUT, Node("a", "actor", nothing, "batch", ("rollout",))), "role 'actor' has no operation"),
         ((UPDATE,), "exactly one node of role 'rollout'"),
         ((ROLLOUT, Node("a", "driver", nothing, "batch", ()), UPDATE), "'a' has no inputs"),
         ((ROLLOUT, Node("a", "driver", "text", "batch", ("rollout",))), "op must be a function"),
@@ -73,6 +78,7 @@ def test_srpo_embeds_and_grpo_does_not() -> None:
     config = Config()
     names = [n.name for n in compile_plan(build_graph(config), config).nodes]
     assert names == ["rollout", "filter", "embedding", "reward", "advantage", "update"]
+    assert {n.name for n in build_graph(config).nodes if n.role == "embedding"} == {"embedding", "reward"}
     config.algorithm.reward = "sparse"
     plan = compile_plan(build_graph(config), config)
     assert [n.name for n in plan.nodes] == ["rollout", "filter", "reward", "advantage", "update"]

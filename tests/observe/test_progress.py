@@ -36,7 +36,8 @@ def test_without_a_terminal_lines_are_plain_and_rare() -> None:
         for i in range(25):
             clock.now += 1
             progress.episode_done(summary(i % 2 == 0))
-        progress.stage("update")
+        for name in ("reward", "advantage", "update", "weight_sync", "mine", "checkpoint"):
+            progress.stage(name)
         clock.now += 5
         progress.step_done(1, {"rollout/success_rate": 0.5})
         progress.stage("rollout")
@@ -45,6 +46,8 @@ def test_without_a_terminal_lines_are_plain_and_rare() -> None:
         "step 1/4  rolling out: 10/25 episodes, success 50%",
         "step 1/4  rolling out: 20/25 episodes, success 50%",
         "step 1/4  updating",
+        "step 1/4  mine",
+        "step 1/4  saving",
         "step 2/4 (1:30 left)  rolling out",
     ]
 

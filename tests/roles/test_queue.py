@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siirl.data.trajectory import EpisodeSpec
-from siirl.roles.queue import EpisodeQueue, ExpectedSteps, Task, task_of
+from siirl.roles.queue import EpisodeQueue, Task, task_of
 from tests.roles.scripted import spec
 
 
@@ -27,13 +27,10 @@ def test_the_longest_expected_comes_first_and_equals_keep_their_order() -> None:
     assert names([queue.take("a", None) for _ in specs]) == [1, 3, 0, 2]
 
 
-def test_what_is_known_of_a_prompt_counts_before_its_task_and_that_before_max_steps() -> None:
-    expected: ExpectedSteps = {("suite", 0): 30.0, "suite/0/2": 35.0}
+def test_what_is_known_of_a_task_counts_before_max_steps() -> None:
     specs = [spec(0), spec(1), spec(2), spec(3, task=1, max_steps=64)]
-    queue = EpisodeQueue(specs, expected)
-    assert names([queue.take("a", ("suite", 0)) for _ in range(4)]) == [2, 0, 1, 3]
-    queue = EpisodeQueue(specs, expected)
-    assert names([queue.take("b", None)]) == [2], "95 expected steps of task 0 are more than 64 of task 1"
+    assert names([EpisodeQueue(specs).take("a", None)]) == [0], "3 × 40 steps of task 0 are more than 64 of task 1"
+    assert names([EpisodeQueue(specs, {("suite", 0): 20.0}).take("a", None)]) == [3], "60 are expected"
 
 
 def test_a_slot_that_must_switch_goes_where_most_waits_per_slot() -> None:

@@ -1,6 +1,6 @@
 """Work on several real processes that are ranks of one world."""
 
-import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,15 +15,16 @@ CPU = torch.device("cpu")
 
 def on_ranks(world: int, actors: int, work: Callable[[Ranks, Path], object], folder: Path) -> None:
     """Run ``work`` (found by its name, so of a module's top level) on every rank."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_rank, args=(world, actors, port, work, folder), nprocs=world)
+    # processes of a server that has imported what all of them need: alone, each takes seconds for it
+    mp.get_context("forkserver").set_forkserver_preload([__name__, "tests.training.updates", "tests.policies.tiny"])
+    with tempfile.TemporaryDirectory() as meeting:
+        arguments = (world, actors, f"{meeting}/store", work, folder)
+        mp.start_processes(_rank, arguments, nprocs=world, start_method="forkserver")
 
 
-def _rank(rank: int, world: int, actors: int, port: int, work: Callable[[Ranks, Path], object], folder: Path) -> None:
+def _rank(rank: int, world: int, actors: int, store: str, work: Callable[[Ranks, Path], object], folder: Path) -> None:
     torch.set_num_threads(1)
-    ranks = init_ranks(rank, world, actors, "127.0.0.1", port, CPU)
+    ranks = init_ranks(rank, world, actors, dist.FileStore(store, world), CPU)
     try:
         work(ranks, folder)
     finally:

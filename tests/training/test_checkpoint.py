@@ -66,6 +66,16 @@ def test_a_staging_that_is_not_committed_leaves_nothing(manager: CheckpointManag
     assert names(manager.folder) == ["global_step_1", "latest_checkpointed_iteration.txt"]
 
 
+def test_shards_that_a_machine_wrote_to_a_disk_of_its_own_are_named(manager: CheckpointManager) -> None:
+    save(manager, 1)
+    with manager.staging(2) as folder:
+        (folder / "__0_0.distcp").touch()
+        message = r"__1_0\.distcp, __2_0\.distcp of the checkpoint of step 2 .* all machines share"
+        with pytest.raises(FileNotFoundError, match=message):
+            manager.commit(2, {}, [f"__{rank}_0.distcp" for rank in range(3)])
+    assert names(manager.folder) == ["global_step_1", "latest_checkpointed_iteration.txt"]
+
+
 def killed_at(call: int, work: Callable[[], None]) -> bool:
     """Run ``work`` in a process that dies at its n-th change of names or wait for the disk; False when it got through."""
     pid = os.fork()

@@ -174,9 +174,9 @@ def read(path: Path) -> dict:
 
 
 def save(trainer: Trainer, folder: Path) -> None:
-    """Into a folder that all ranks see, as the driver makes it in a run."""
+    """Into a folder that all ranks see, as the driver makes it in a run. Every rank knows the files of all."""
     folder.mkdir(exist_ok=True)
-    trainer.save(folder)
+    assert trainer.save(folder) == [".metadata", *(f"__{rank}_0.distcp" for rank in range(trainer.ranks.world))]
 
 
 def assert_close(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:

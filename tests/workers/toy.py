@@ -5,6 +5,7 @@ chance under a policy that knows nothing, so groups have successes and failures 
 """
 
 import os
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,12 +118,43 @@ class ToyEnv:
         fault = next(planned, None)
         if fault is None:
             return None
-        fault.unlink()
+        try:
+            fault.unlink()
+        except FileNotFoundError:  # another simulator was quicker
+            return None
         kind = fault.name.rpartition("-")[2]
         if kind == "exit":
             os._exit(1)
         if kind == "error":
             raise ArithmeticError("the toy broke")
         if kind == "hang":
-            time.sleep(600)
+            os.kill(os.getpid(), signal.SIGSTOP)
         return kind
+
+
+@ENVS.register("toy_pair")
+class ToyPair(ToyEnv):
+    """Up to two slots in one process, which step together and die together."""
+
+    max_slots_per_process = 2
+
+    def __init__(self, config: EnvConfig, wrist: bool = False) -> None:
+        self.num_slots = config.num_envs
+        self._toys = [ToyEnv(config, wrist) for _ in range(self.num_slots)]
+
+    def reset(self, slots: Sequence[int], episodes: Sequence[EpisodeSpec]) -> EnvObs:
+        rows = [self._toys[slot].reset([0], [episode]) for slot, episode in zip(slots, episodes, strict=True)]
+        return _stacked(rows)
+
+    def step(self, slots: Sequence[int], actions: np.ndarray) -> StepResult:
+        rows = [self._toys[slot].step([0], action[None]) for slot, action in zip(slots, actions, strict=True)]
+        names = ("rewards", "success", "terminated", "truncated", "executed")
+        return StepResult(
+            _stacked([row.obs for row in rows]),
+            *(np.concatenate([getattr(row, name) for row in rows]) for name in names),
+        )
+
+
+def _stacked(rows: Sequence[EnvObs]) -> EnvObs:
+    images, states = (np.concatenate([getattr(row, name) for row in rows]) for name in ("main_images", "states"))
+    return EnvObs(images, states, [INSTRUCTION] * len(rows))
