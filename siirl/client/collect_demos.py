@@ -125,7 +125,7 @@ def check(env: EnvConfig, expertise: Expertise, tasks: list[int], trials: list[i
         raise ValueError(f"--out {out} is a file; name a folder")
 
 
-OPTIONS = {"antialiasing": "--no-antialiasing", "max_texture_size": "--max-texture-size"}
+OPTIONS = {"antialiasing": "--no-antialiasing", "max_texture_size": "--max-texture-size", "camera_fov": "--camera-fov"}
 """Options that only one simulator has, by the key that they set."""
 
 
@@ -143,6 +143,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--image-size", type=at_least(16), default=256, help="side of the images, pixels")
     add("--antialiasing", action=argparse.BooleanOptionalAction, default=True, help="LIBERO: 4x multisampling")
     add("--max-texture-size", type=at_least(64), default=None, help="LIBERO: shrink textures to this side, pixels")
+    add("--camera-fov", type=float, default=None, help="ManiSkill: opening angle of the camera, radians")
     add("--seed", type=at_least(0), default=0, help="seeds noise, and LIBERO's furniture")
     return parser.parse_args(arguments)
 
@@ -157,6 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
         image_size=args.image_size,
         antialiasing=args.antialiasing,
         max_texture_size=args.max_texture_size,
+        camera_fov=args.camera_fov,
     )
     try:
         check(env, expertise, args.tasks, args.trials, args.out)

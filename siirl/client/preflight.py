@@ -16,7 +16,7 @@ from siirl.dag.pipelines import build_graph
 from siirl.data.manifest import build_prompts, manifest_problems
 from siirl.embeddings.base import ENCODERS, encoder_name
 from siirl.envs.base import ENVS, EnvFactory, Task
-from siirl.policies.base import POLICIES
+from siirl.policies.base import POLICIES, ValueHeadSettings
 from siirl.policies.prismatic.actions import NO_NOOPS
 from siirl.registry import Registry
 from siirl.rewards.base import REWARDS
@@ -212,7 +212,7 @@ def _check_policy(config: Config, tasks: list[Task]) -> Iterator[str]:
         return  # reported by siirl.config.checks, unless this is a dry run
     instructions = [task.instruction for task in tasks] or [""]
     try:
-        longest = factory.longest_prompt(ref.model, ref.embodied, instructions)
+        longest = factory.longest_prompt(ref.model, ref.embodied, instructions, ValueHeadSettings.of(config))
     except ValueError as error:
         yield f"{given(config, 'actor_rollout_ref.model.path')}: {error}"
         return

@@ -1,4 +1,4 @@
-"""``python -m siirl.client.sft``: train a small OpenVLA-OFT from nothing on demonstrations, as a start for RL."""
+"""``python -m siirl.client.sft``: train a small OpenVLA-OFT or OpenVLA from nothing on demonstrations, as a start for RL."""
 
 import argparse
 import json

@@ -200,6 +200,7 @@ class EnvConfig:
     )
     model_family: str = key("openvla", "Conventions of image orientation and gripper sign.", choices=("openvla",))
     image_size: int = key(256, "Side of the rendered camera images, pixels.", minimum=16)
+    camera_fov: float | None = key(None, "ManiSkill only: opening angle of the main camera, radians; a smaller one makes objects larger in the picture; null: the suite's own.", above=0, maximum=3)
     antialiasing: bool = key(True, "LIBERO only: 4× multisampling in the renderer; without it a frame costs half.")
     max_texture_size: int | None = key(
         None, "LIBERO only: shrink textures to this side in a copy cached per user: half the memory, images differ by 0.4 of 255 on average; null: as published.", minimum=64

@@ -26,6 +26,7 @@ MEANING = (
     "algorithm.gamma",
     "algorithm.lam",
     "algorithm.norm_adv_by_std_in_grpo",
+    "algorithm.reward_type",
     "actor_rollout_ref.model.lora_rank",
     "actor_rollout_ref.model.lora_alpha",
     "actor_rollout_ref.model.target_modules",
@@ -47,6 +48,7 @@ MEANING = (
     f"{EMBODIED}.env.antialiasing",
     f"{EMBODIED}.env.max_texture_size",
     "critic.use_critic_model",
+    "critic.position",
     "dag.custom_pipeline_fn",
 )
 """Keys that a checkpoint's weights, optimizer and place among the prompts depend on. All others (lengths, batch sizes,

@@ -6,6 +6,7 @@ A plain class; `ray_workers.py` runs it as a Ray actor, `inline.py` in this proc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 import torch
 
 from siirl.config.schema import Config
-from siirl.data.trajectory import EpisodeSummary, Trajectory
+from siirl.data.trajectory import EpisodeSummary, Target, Trajectory
 from siirl.embeddings.base import ENCODERS, encoder_name
-from siirl.policies.base import POLICIES, Policy, Sampling
+from siirl.policies.base import POLICIES, Policy, Sampling, ValueHeadSettings
+from siirl.rewards.base import REWARDS
 from siirl.roles.embedder import Embedder
 from siirl.roles.queue import EpisodeSource
 from siirl.roles.rollout import Rollout
@@ -51,6 +53,7 @@ class NodeWorker:
         cores = max(1, int(len(os.sched_getaffinity(0)) * seat.share))
         self._threads = config.trainer.cpu_threads or cores
         self._config, self._device, self._fetch = config, torch.device(device), fetch
+        self._per_action = REWARDS.get(config.algorithm.reward).per_action
         self._trainer: Trainer[Any] | None = None
         self._rollout: Rollout | None = None
         self._embedder: Embedder | None = None
@@ -60,7 +63,7 @@ class NodeWorker:
         shares_weights = {"actor", "rollout"} <= seat.roles and seat.actors == 1
         acting = None
         if "actor" in seat.roles:
-            self._trainer = Trainer(self._load(), config, self._device, ranks, shares_weights)
+            self._trainer = Trainer(self._load(), config, self._device, ranks, shares_weights, self._load_reference())
         if "rollout" in seat.roles:
             assert pool is not None
             acting = self.trainer.policy if shares_weights else self._load(acting_only=True)
@@ -78,7 +81,19 @@ class NodeWorker:
         torch.manual_seed(self._config.trainer.seed)  # new adapters are drawn alike everywhere
         section = self._config.actor_rollout_ref
         factory = POLICIES.get(section.embodied.embodied_type)
-        return factory.load(section.model, section.embodied, self._device, acting_only)
+        head = ValueHeadSettings.of(self._config)
+        return factory.load(section.model, section.embodied, self._device, acting_only, head)
+
+    def _load_reference(self) -> Policy | None:
+        """The frozen policy of the KL penalty, if there is one."""
+        section = self._config.actor_rollout_ref
+        if section.ref.path is None:
+            return None
+        model = replace(section.model, path=section.ref.path, lora_rank=0)
+        factory = POLICIES.get(section.embodied.embodied_type)
+        policy = factory.load(model, section.embodied, self._device)
+        policy.model.requires_grad_(False)
+        return policy
 
     @property
     def trainer(self) -> Trainer[Any]:
@@ -95,12 +110,16 @@ class NodeWorker:
     def run(
         self, queue: EpisodeSource, sampling: Sampling, keep: bool, after: int
     ) -> Iterator[EpisodeSummary | Trajectory]:
-        """Yields a summary for each finished episode, followed by its trajectory if ``keep``."""
+        """Yields a summary for each finished episode, followed by its trajectory if ``keep``; the summary then holds what
+        advantages are estimated from."""
         _use_threads(1)
-        for trajectory in self.rollout.run(queue, sampling, after):
-            yield trajectory.summary
+        for trajectory in self.rollout.run(queue, sampling, after, bootstrap=keep):
             if keep:
+                rewards = trajectory.rewards if self._per_action else None
+                yield replace(trajectory.summary, rewards=rewards, values=trajectory.values)
                 yield trajectory
+            else:
+                yield trajectory.summary
 
     def cancel(self) -> None:
         """End the run under way."""
@@ -125,10 +144,10 @@ class NodeWorker:
         assert self._embedder is not None, "no embedding is placed here"
         return self._embedder.embed(self._fetch(references))
 
-    def update(self, references: Sequence[Any], chunks: Sequence[int], advantages: np.ndarray) -> dict[str, float]:
+    def update(self, references: Sequence[Any], chunks: Sequence[int], targets: Sequence[Target]) -> dict[str, float]:
         """Train on n trajectories (collective over the actor's ranks); returns the update's metrics."""
         _use_threads(self._threads)
-        return self.trainer.update(references, chunks, advantages, self._fetch)
+        return self.trainer.update(references, chunks, targets, self._fetch)
 
     def save(self, folder: Path) -> None:
         """Write this rank's shards of model, optimizer and scheduler."""

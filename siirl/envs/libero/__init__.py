@@ -47,7 +47,7 @@ class LiberoEnv:
 
     num_slots = 1
     lock_step = False
-    unused_keys = frozenset({"sim_backend", "asset_dir"})
+    unused_keys = frozenset({"sim_backend", "asset_dir", "camera_fov"})
 
     def __init__(self, config: EnvConfig, wrist: bool = False) -> None:
         self._config = config

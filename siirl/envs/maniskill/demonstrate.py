@@ -33,8 +33,9 @@ def check(env: EnvConfig, task_id: int, trials: list[int]) -> str:
 
 
 def describe(env: EnvConfig) -> dict[str, Any]:
-    """Suite and size of the pictures."""
-    return {"env": env.env_type, "suite": env.env_name, "image_size": env.image_size}
+    """Suite, and size and angle of the pictures."""
+    names = {"env": env.env_type, "suite": env.env_name, "image_size": env.image_size}
+    return names if env.camera_fov is None else {**names, "camera_fov": env.camera_fov}
 
 
 class ManiSkillDemonstrator:

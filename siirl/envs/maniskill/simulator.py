@@ -101,7 +101,9 @@ def _build(suite: Suite, config: EnvConfig, slots: int, robot: Mapping[str, Any]
     import gymnasium
 
     importlib.import_module(suite.module)
-    size = {"width": config.image_size, "height": config.image_size}
+    cameras: dict[str, Any] = {"width": config.image_size, "height": config.image_size}
+    if config.camera_fov is not None:
+        cameras[suite.camera] = {"fov": config.camera_fov}
     gpu = config.sim_backend == "gpu"
     arguments = {
         "num_envs": slots,
@@ -110,7 +112,7 @@ def _build(suite: Suite, config: EnvConfig, slots: int, robot: Mapping[str, Any]
         "control_mode": CONTROL_MODE,
         "sim_backend": "physx_cuda" if gpu else "physx_cpu",
         "render_backend": "gpu" if gpu else "cpu",
-        "sensor_configs": size,
+        "sensor_configs": cameras,
     }
     return gymnasium.make(suite.name, **{**arguments, **suite.settings, **robot}).unwrapped
 
