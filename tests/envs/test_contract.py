@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tests.workers.toy  # noqa: F401  (registers an env)
+import tests.workers.toy  # noqa: F401
 from siirl.config.schema import EnvConfig
 from siirl.data.trajectory import EpisodeSpec
 from siirl.envs.base import ENVS, Env, EnvObs, StepResult

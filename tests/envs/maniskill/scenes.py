@@ -7,8 +7,8 @@ import numpy as np
 
 @dataclass
 class CountingScenes:
-    """Scene s succeeds when its counter reaches ``goals[s]``; the counter grows by the action's first number. A reset sets it to 0,
-    and the goal to the trial.
+    """Scene s succeeds when its counter, which grows by the action's first number, reaches ``goals[s]``. A reset sets the counter
+    to 0 and the goal to the trial.
 
     Attributes:
         calls: what was asked for, in order.
