@@ -1,0 +1,83 @@
+"""Estimators, value head and losses: which of their settings need each other, and which nothing would read."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from siirl.config.keys import KEYS, get_value, given, refuse
+from siirl.config.problems import show
+from siirl.config.schema import Config
+
+ESTIMATOR, CRITIC = "algorithm.adv_estimator", "critic.use_critic_model"
+N, COEF, REFERENCE = (
+    "actor_rollout_ref.rollout.n",
+    "actor_rollout_ref.actor.kl_loss_coef",
+    "actor_rollout_ref.ref.path",
+)
+GAE = "gae"
+GROUP_BASELINE = ("grpo", "dr_grpo", "rloo")
+"""Estimators that compare an episode with the others of its group."""
+EPISODE_ESTIMATORS = (*GROUP_BASELINE, "reinforce_plus_plus")
+"""Those that score whole episodes."""
+OF_GAE = ("algorithm.gamma", "algorithm.lam", "algorithm.reward_type", "algorithm.normalize_advantages")
+OF_CRITIC = tuple(key for key in KEYS if key.startswith("critic.") and key != CRITIC)
+
+
+def check_estimator(config: Config) -> Iterator[str]:
+    """Only gae has values, a discount and a lambda; the others score whole episodes, and some need a group to compare with."""
+    name, estimator = config.algorithm.adv_estimator, given(config, ESTIMATOR)
+    if name in EPISODE_ESTIMATORS:
+        for key in OF_GAE:
+            if get_value(config, key) != (default := KEYS[key].default):
+                allowed = f"{show(default)} with {estimator}, which scores whole episodes"
+                yield refuse(config, key, allowed, f"{key}={show(default)}, or {ESTIMATOR}={GAE}")
+    std = "algorithm.norm_adv_by_std_in_grpo"
+    if not get_value(config, std) and name in (GAE, *EPISODE_ESTIMATORS) and name != "grpo":
+        yield refuse(config, std, f"true with {estimator}, which would ignore it", f"{std}=true, or {ESTIMATOR}=grpo")
+    if get_value(config, N) == 1 and name in GROUP_BASELINE:
+        allowed = f"at least 2 with {estimator}, whose baseline is the group: nothing is left of a group of one"
+        yield refuse(config, N, allowed, f"{N}=8, or {ESTIMATOR}={GAE}")
+
+
+def check_critic(config: Config) -> Iterator[str]:
+    """The value head belongs to gae, and its settings to the value head."""
+    estimator = given(config, ESTIMATOR)
+    if config.critic.use_critic_model:
+        if config.algorithm.adv_estimator in EPISODE_ESTIMATORS:
+            allowed = f"false with {estimator}, which has no use for values"
+            yield refuse(config, CRITIC, allowed, f"{CRITIC}=false, or {ESTIMATOR}={GAE}")
+        return
+    if config.algorithm.adv_estimator == GAE:
+        allowed = f"true with {estimator}, which needs a value head to estimate values"
+        yield refuse(config, CRITIC, allowed, f"{CRITIC}=true, or {ESTIMATOR}=grpo")
+        return
+    for key in OF_CRITIC:
+        if get_value(config, key) != (default := KEYS[key].default):
+            allowed = f"{show(default)} with {given(config, CRITIC)}: there is no value head, and it would be ignored"
+            yield refuse(config, key, allowed, f"{key}={show(default)}, or {CRITIC}=true")
+
+
+def check_levels(config: Config) -> Iterator[str]:
+    """An advantage of each action needs a probability ratio of each action, or of each token."""
+    key, rewards = "algorithm.logprob_type", "algorithm.reward_type"
+    if config.algorithm.adv_estimator != GAE or get_value(config, rewards) != "action_level":
+        return
+    if get_value(config, key) == "chunk_level" and config.actor_rollout_ref.embodied.action_chunks_len > 1:
+        why = "each action has an advantage, and a chunk only one ratio"
+        allowed = f"token_level or action_level with {given(config, rewards)}: {why}"
+        yield refuse(config, key, allowed, f"{key}=action_level, or {rewards}=chunk_level")
+
+
+def check_reference(config: Config) -> Iterator[str]:
+    """The KL penalty needs a policy to refer to, which nothing else reads."""
+    path = config.actor_rollout_ref.ref.path
+    if get_value(config, COEF) > 0:
+        allowed = "the folder of the policy that the KL penalty refers to"
+        if path is None:
+            fix = f"{REFERENCE}=<folder>, often that of actor_rollout_ref.model.path, or {COEF}=0"
+            yield refuse(config, REFERENCE, f"{allowed} with {given(config, COEF)}", fix)
+        elif not (Path(path) / "config.json").is_file():
+            fix = f"give the folder that holds config.json, or {COEF}=0"
+            yield refuse(config, REFERENCE, f"{allowed}; there is no config.json in it", fix)
+    elif path is not None:
+        allowed = f"null with {given(config, COEF)}: there is no KL penalty, and it would be ignored"
+        yield refuse(config, REFERENCE, allowed, f"{REFERENCE}=null, or {COEF}=0.01")
