@@ -3,8 +3,7 @@
 import sys
 
 from siirl.config.schema import EnvConfig
-from siirl.envs.maniskill.package import check_installed, check_rendering
-from siirl.envs.maniskill.vulkan import find_devices
+from siirl.envs.maniskill.package import MANISKILL_VERSION, check_installed, check_rendering
 
 
 def main() -> int:
@@ -15,7 +14,7 @@ def main() -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"ManiSkill can draw with {', '.join(device.name for device in find_devices())}")
+    print(f"ManiSkill {MANISKILL_VERSION} can draw on this machine")
     return 0
 
 

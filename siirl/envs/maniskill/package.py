@@ -1,26 +1,29 @@
-"""Finding ManiSkill and a Vulkan driver, and saying what is missing, without importing either."""
+"""Finding ManiSkill and a Vulkan driver, and saying what is missing, without importing either here."""
 
 import os
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from siirl.config.schema import EnvConfig
-from siirl.envs.maniskill.vulkan import find_devices
 
 MANISKILL_VERSION = "3.0.1"
 INSTALL_HINT = "install it with: pip install 'siirl[maniskill]'"
 ASSETS = "MS_ASSET_DIR"
 """Environment variable from which ManiSkill, when it is imported, takes the folder of its assets."""
-OLDEST_VULKAN = (1, 4)
-"""Of a software renderer: Mesa 22 and 23 (1.3) crash in SAPIEN."""
+PROBE = "import sys, sapien; sapien.render.RenderSystem(sapien.Device(sys.argv[1]))"
+"""Whether ManiSkill's renderer accepts a device: SAPIEN's own `can_render` says no to software that works."""
+PATIENCE = 120.0
+"""Longest that the probe may take, seconds; it takes one of a core."""
 SOFTWARE_DRIVER = (
-    "a software renderer is enough: Mesa's lavapipe, 25.0 or newer. `bash -c 'source scripts/setup.sh && siirl_vulkan'` "
-    "installs it; by hand: apt-get install libvulkan1 mesa-vulkan-drivers (on Debian 12 mesa-vulkan-drivers/bookworm-backports, "
-    "see docs/maniskill.md)"
+    "a software renderer is enough: Mesa's lavapipe 25 or newer (Mesa 22 is too old). It is installed by: "
+    "bash -c 'source scripts/setup.sh && siirl_vulkan'; by hand: apt-get install libvulkan1 mesa-vulkan-drivers, on Debian 12 "
+    "libvulkan1 mesa-vulkan-drivers/bookworm-backports (docs/maniskill.md, Drawing)"
 )
 GPU_DRIVER = (
-    "the NVIDIA driver's Vulkan files must be installed (libnvidia-gl; in a container NVIDIA_DRIVER_CAPABILITIES must "
-    "include graphics), or use env.sim_backend=cpu"
+    "the NVIDIA driver's Vulkan files must be there (in a container NVIDIA_DRIVER_CAPABILITIES must include graphics), or "
+    "use env.sim_backend=cpu"
 )
 
 
@@ -38,14 +41,16 @@ def check_installed() -> None:
 
 
 def check_rendering(config: EnvConfig) -> None:
-    """Raises ValueError when this machine has no Vulkan device that the simulator can draw with; says the fix."""
-    devices = find_devices()
-    found = f"Vulkan finds {', '.join(device.name for device in devices) or 'no device'} on this machine"
-    if config.sim_backend == "gpu":
-        if all(device.cpu for device in devices):
-            raise ValueError(f"env.sim_backend=gpu draws on a GPU, but {found}: {GPU_DRIVER}")
-    elif not any(device.cpu and device.api >= OLDEST_VULKAN for device in devices):
-        raise ValueError(f"ManiSkill draws with Vulkan, but {found}: {SOFTWARE_DRIVER}")
+    """Raises ValueError when this machine has no Vulkan device that ManiSkill draws with; says the fix.
+
+    Asked in a process of its own, so that a driver that crashes takes nothing with it.
+    """
+    device, fix = ("cuda", GPU_DRIVER) if config.sim_backend == "gpu" else ("cpu", SOFTWARE_DRIVER)
+    command = [sys.executable, "-c", PROBE, device]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ValueError(f"ManiSkill cannot draw on this machine with Vulkan ({said[-1]}): {fix}")
 
 
 def asset_folder(config: EnvConfig) -> Path:
