@@ -53,7 +53,7 @@ def test_every_value_of_theirs_is_one_of_ours() -> None:
             assert convert(KEYS[key], ours) == ours
 
 
-SAMPLES = {bool: True, int: 7, float: 0.5, str: "any"}
+SAMPLES = {bool: True, int: 17, float: 0.5, str: "any"}
 
 
 @pytest.mark.parametrize(("alias", "name"), ALIASES.items(), ids=ALIASES)
@@ -177,7 +177,6 @@ REFUSED = [
     ("actor.optim.adam_eps=1e-5", "1e-08", "actor.optim.adam_eps=1e-08"),
     ("env.train.rollout_epoch=2", "a number beside env.train.total_num_envs", "give both"),
     ("actor.global_batch_size=100", "a multiple of the 160 chunks of a prompt", "actor.global_batch_size=160"),
-    ("no.such.key=1", "no such key", "remove it"),
 ]
 
 
