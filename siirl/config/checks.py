@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from siirl.config.acting import check_compiler, check_sampling
-from siirl.config.algorithms import GROUP_BASELINE, check_critic, check_estimator, check_levels, check_reference
+from siirl.config.algorithms import check_critic, check_estimator, check_levels, check_reference, group_too_small
 from siirl.config.cluster import check_machines, check_offload, check_staleness
 from siirl.config.keys import get_value, given, refuse
 from siirl.config.lora import check_lora
@@ -38,8 +38,8 @@ def check_bounds(config: Config) -> Iterator[str]:
     lower, upper = f"{SAMPLING}.accuracy_lower_bound", f"{SAMPLING}.accuracy_upper_bound"
     if low > high:
         yield refuse(config, lower, f"at most {given(config, upper)}", f"{lower}={high} {upper}={low}")
-    elif n == 1 and config.algorithm.adv_estimator in GROUP_BASELINE:
-        pass  # reported as a group that is too small
+    elif group_too_small(config):
+        pass  # reported by check_estimator
     elif n == 1 and sampling.filter_accuracy and 0 < low <= high < 1:
         key, band = f"{SAMPLING}.filter_accuracy", f"[{low}, {high}]"
         allowed = f"false with {given(config, ROLLOUT + '.n')}: the accuracy of one episode is 0 or 1, never in {band}"

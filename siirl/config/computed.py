@@ -218,6 +218,11 @@ def reward(theirs: Theirs, config: Config) -> Any:
     return "sparse" if config.actor_rollout_ref.embodied.env.env_type == "libero" else "env"
 
 
+def image_size(theirs: Theirs, config: Config) -> Any:
+    """In RLinf's own file: 224 for ManiSkill."""
+    return 224 if config.actor_rollout_ref.embodied.env.env_type == "maniskill" else SKIP
+
+
 def same(name: str) -> Function:
     """A setting that has one name here and another there."""
 
@@ -243,6 +248,7 @@ COMPUTED = (
     Computed("critic.use_critic_model", ("algorithm.adv_type",), use_critic_model),
     Computed("critic.loss_coef", ("algorithm.loss_type",), loss_coef),
     Computed("algorithm.reward", (THEIR_MARK,), reward),
+    Computed(f"{ENV}.image_size", (THEIR_MARK,), image_size),
     Computed(f"{ENV}.num_envs", (ENVS, GROUPS), num_envs),
     Computed("data.train_batch_size", (ENVS, GROUPS, EPOCHS, STEPS, CHUNK_STEPS, RESET), train_batch_size),
     Computed(f"{ACTOR}.ppo_mini_batch_size", (BATCH,), ppo_mini_batch_size),

@@ -4,12 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from siirl.config.algorithms import EPISODE_ESTIMATORS, GROUP_BASELINE, OF_CRITIC
+from siirl.algorithms.base import ADVANTAGES
+from siirl.config.algorithms import OF_CRITIC
 from siirl.config.checks import check_config
 from siirl.config.keys import set_value
 from siirl.config.schema import Config
 from tests.config.folders import policy_folder
 
+ESTIMATORS = {name: ADVANTAGES.get(name) for name in ADVANTAGES.names()}
+EPISODE_ESTIMATORS = [name for name, estimator in ESTIMATORS.items() if not estimator.needs_values]
+GROUP_BASELINE = [name for name, estimator in ESTIMATORS.items() if estimator.scores_groups]
 N, FILTER = "actor_rollout_ref.rollout.n", "algorithm.embodied_sampling.filter_accuracy"
 LOWER, UPPER = "algorithm.embodied_sampling.accuracy_lower_bound", "algorithm.embodied_sampling.accuracy_upper_bound"
 ESTIMATOR, CRITIC, LEVEL = "algorithm.adv_estimator", "critic.use_critic_model", "algorithm.logprob_type"
@@ -25,6 +29,12 @@ OTHERWISE = {
     "critic.huber_delta": 1.0,
     "critic.warmup_steps": 3,
 }
+
+
+def test_the_estimators_that_are_told_apart() -> None:
+    assert {"grpo", "dr_grpo", "rloo", "reinforce_plus_plus"} <= set(EPISODE_ESTIMATORS)
+    assert "gae" not in EPISODE_ESTIMATORS
+    assert {"grpo", "dr_grpo", "rloo"} <= set(GROUP_BASELINE)
 
 
 def problems(tmp_path: Path, values: dict) -> list[str]:

@@ -194,9 +194,9 @@ def test_unknown_choices_of_groups_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_group_is_told_as_one() -> None:
-    assert problems("modle=openvla") == [
-        "modle=openvla: allowed: a key, or one of the config groups algorithm, cluster, cpu_small, env, model. Fix: Did you mean 'model'?"
-    ]
+    groups = "algorithm, cluster, cpu_small, env, model"
+    allowed = f"a key, or one of the config groups {groups}"
+    assert problems("modle=openvla") == [f"modle=openvla: allowed: {allowed}. Fix: Did you mean 'model'?"]
     (line,) = problems("trainr=4")
     assert "no such key" in line
 
