@@ -34,6 +34,7 @@ IMPOSSIBLE = [
         "k/8",
     ),
     ({f"{REF}.rollout.n": 1}, f"{SAMPLING}.accuracy_lower_bound=0.1", "k/1"),
+    ({f"{ENV}.sim_backend": "gpu"}, f"{ENV}.sim_backend=gpu", "cpu with trainer.n_gpus_per_node=0"),
     ({f"{SAMPLING}.filter_truncated": True}, f"{SAMPLING}.filter_truncated=true", "accuracy_upper_bound=1.0"),
     ({"algorithm.gamma": 0.99}, "algorithm.gamma=0.99", "algorithm.gamma=1.0"),
     ({"algorithm.lam": 0.95}, "algorithm.lam=0.95", "algorithm.adv_estimator=grpo"),
