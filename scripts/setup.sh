@@ -24,8 +24,9 @@ siirl_apt() {
 # Mesa's software renderer for Vulkan, with which ManiSkill draws; nothing where one is that can do it. Debian 12's own (Mesa 22) is
 # too old. Of the backports this package alone (and libdrm) is taken: OpenGL, with which LIBERO draws, stays as it is.
 siirl_vulkan() {
-    local package=mesa-vulkan-drivers backports=/etc/apt/sources.list.d/siirl-backports.list sudo=""
-    .venv/bin/python -m siirl.envs.maniskill 2>/dev/null && return
+    local package=mesa-vulkan-drivers backports=/etc/apt/sources.list.d/siirl-backports.list sudo="" python=.venv/bin/python
+    [ -x "$python" ] || python=python3
+    "$python" -m siirl.envs.maniskill 2>/dev/null && return
     [ "$(id -u)" = 0 ] || sudo="sudo"
     if grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release; then
         package+=/bookworm-backports
@@ -35,7 +36,7 @@ siirl_vulkan() {
         fi
     fi
     siirl_apt libvulkan1 "$package" &&
-        .venv/bin/python -m siirl.envs.maniskill
+        "$python" -m siirl.envs.maniskill
 }
 
 siirl_setup() {

@@ -39,6 +39,7 @@ IMPOSSIBLE = [
         f"{SAMPLING}.accuracy_lower_bound=0.01",
         "k/8",
     ),
+    ({f"{ENV}.sim_backend": "gpu"}, f"{ENV}.sim_backend=gpu", "cpu with trainer.n_gpus_per_node=0"),
     ({f"{SAMPLING}.filter_truncated": True}, f"{SAMPLING}.filter_truncated=true", "accuracy_upper_bound=1.0"),
     (
         {f"{SAMPLING}.filter_accuracy": False, "algorithm.filter_groups.max_num_gen_batches": 3},

@@ -29,7 +29,6 @@ class Simulator:
         env: ManiSkill's environment, for privileged reading of the scene.
         slots: number of scenes.
         steps: control steps simulated since it was built.
-        pictures: times that the cameras were rendered since then.
 
     Raises:
         ValueError: the module that registers the suite cannot be imported.
@@ -37,7 +36,7 @@ class Simulator:
 
     def __init__(self, suite: Suite, config: EnvConfig, slots: int = 1, wrist: bool = False) -> None:
         self.suite, self.slots = suite, slots
-        self.steps = self.pictures = 0
+        self.steps = 0
         self._cameras = (suite.camera, WRIST_CAMERA) if wrist else (suite.camera,)
         self.env = _build(suite, config, slots, (suite.wrist or {}) if wrist else {})
         # built with obs_mode "none", so that ManiSkill renders nothing by itself; from now on it may be asked to
@@ -75,7 +74,6 @@ class Simulator:
 
     def render(self) -> list[np.ndarray]:
         """Pictures uint8 [slots, H, W, 3], the main camera's and, if asked for, the wrist's."""
-        self.pictures += 1
         sensors = self.env._get_obs_sensor_data()
         return [_numpy(sensors[camera]["rgb"]).astype(np.uint8) for camera in self._cameras]
 
