@@ -12,6 +12,8 @@ from siirl.envs.maniskill.scene25 import CONTROL_MODE
 from siirl.envs.maniskill.scene25.scene import Scene25Env
 from tests.envs.maniskill.scene25.synthetic import picture_colour, texture_colour
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 
 @contextmanager
 def made(name: str, folder: Path, size: tuple[int, int] = (640, 480)) -> Iterator[Scene25Env]:
@@ -37,7 +39,7 @@ def picture(env: Scene25Env, episode_id: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def main(folder: Path) -> Iterator[Scene25Env]:
+def main(folder: Path, drawing: None) -> Iterator[Scene25Env]:
     with made("PutOnPlateInScene25Main-v3", folder) as env:
         yield env
 
