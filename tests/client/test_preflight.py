@@ -34,7 +34,7 @@ def test_the_defaults_pass(config: Config) -> None:
 WRONG = [
     # the values given, the start of the line, a part of it
     ({"algorithm.reward": "spars"}, "algorithm.reward=spars", "Did you mean 'sparse'?"),
-    ({"algorithm.adv_estimator": "gae"}, "algorithm.adv_estimator=gae", "grpo"),
+    ({"algorithm.adv_estimator": "grop"}, "algorithm.adv_estimator=grop", "grpo"),
     ({f"{REF}.embodied.video_encoder": "vjepa"}, f"{REF}.embodied.video_encoder=vjepa", "vjepa2"),
     ({f"{ENV}.env_type": "liber"}, f"{ENV}.env_type=liber", "Did you mean 'libero'?"),
     ({f"{REF}.embodied.embodied_type": "openvla_oft"}, f"{REF}.embodied.embodied_type=openvla_oft", "openvla-oft"),

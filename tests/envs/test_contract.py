@@ -41,6 +41,7 @@ CASES = {
         EnvConfig(env_type="maniskill", env_name="PickCube-v1", image_size=64), ManiSkillSimulator, require_drawing
     ),
     "toy": Case(EnvConfig(env_type="toy", env_name="toy", image_size=32)),
+    "toy_pair": Case(EnvConfig(env_type="toy_pair", env_name="toy", image_size=32, num_envs=2)),
 }
 
 

@@ -136,7 +136,9 @@ class ToyEnv:
 class ToyPair(ToyEnv):
     """Up to two slots in one process, which step together and die together."""
 
-    max_slots_per_process = 2
+    @staticmethod
+    def max_slots_per_process(config: EnvConfig) -> int:
+        return 2
 
     def __init__(self, config: EnvConfig, wrist: bool = False) -> None:
         self.num_slots = config.num_envs

@@ -102,7 +102,7 @@ class Envs(SlotMap):
     """Batched envs in this process; one call of each is answered at a time, as by Ray's actors."""
 
     def __init__(self, count: int, slots: int) -> None:
-        super().__init__(count, slots, ManiSkillEnv.lock_step)
+        super().__init__([slots] * count, ManiSkillEnv.lock_step)
         self._envs = [batched(slots) for _ in range(count)]
 
     def wait(self, block: bool) -> Sequence[Ready]:
