@@ -22,6 +22,11 @@ CONTROL_MODE = "arm_pd_ee_target_delta_pose_align2_gripper_pd_joint_pos"
 
 
 def _check(split: Split, config: EnvConfig) -> None:
+    if config.camera_fov is not None:
+        raise ValueError(
+            f"env.camera_fov={config.camera_fov} with {split.name}: its camera is the one that took the photographs of the "
+            "tables; leave env.camera_fov out"
+        )
     assets.check(asset_folder(config), split)
 
 

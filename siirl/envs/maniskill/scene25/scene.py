@@ -186,10 +186,11 @@ class Scene25Env(BaseBridgeEnv):
 
     def _at_rest(self) -> bool:
         """Whether everything on every slot's table lies still."""
-        third = self.split.variant.third
         for slot, s in enumerate(self.scenarios):
-            for used in (("object", s.object), ("plate", s.plate), *([(third, s.third)] if third else [])):
-                actor = self.actors[used]
+            used = [self.actors["object", s.object], self.actors["plate", s.plate]]
+            if self.split.variant.third is not None and s.third is not None:
+                used.append(self.actors[self.split.variant.third, s.third])
+            for actor in used:
                 if actor.linear_velocity[slot].norm() > 1e-3 or actor.angular_velocity[slot].norm() > 1e-2:
                     return False
         return True

@@ -118,9 +118,8 @@ class Split:
             "yaws": _axis(train_yaws, len(yaws)),
         }
         held_out = (*variant.held_out, "yaws") if "places" in variant.held_out else variant.held_out
-        self.axes = {
-            name: axis[obj_set if name in held_out else "train"] for name, axis in axes.items()
-        } | variant.fixed
+        selected = {name: axis[obj_set if name in held_out else "train"] for name, axis in axes.items()}
+        self.axes: dict[str, range] = {**selected, **variant.fixed}
         self.thirds = range(0)
         """What a distractor is drawn from: a plate also where the plate itself is always the same."""
         if variant.third == "object":

@@ -132,3 +132,5 @@ def test_the_suite_checks_the_folder_of_the_config(folder: Path, tmp_path: Path)
     suite.check(EnvConfig(asset_dir=str(folder)))
     with pytest.raises(ValueError, match=f"not in the asset folder {tmp_path}"):
         suite.check(EnvConfig(asset_dir=str(tmp_path)))
+    with pytest.raises(ValueError, match=r"leave env\.camera_fov out"):
+        suite.check(EnvConfig(asset_dir=str(folder), camera_fov=0.9))
