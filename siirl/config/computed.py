@@ -166,7 +166,8 @@ def use_critic_model(theirs: Theirs, config: Config) -> Any:
 
 def loss_coef(theirs: Theirs, config: Config) -> Any:
     """1 with `actor_critic`, which adds the two losses."""
-    return 1.0 if CHOICES["algorithm.loss_type"][1].get(theirs["algorithm.loss_type"]) else SKIP
+    adds = CHOICES["algorithm.loss_type"][1].get(theirs["algorithm.loss_type"])
+    return 1.0 if adds and config.critic.use_critic_model else SKIP
 
 
 def position(theirs: Theirs, config: Config) -> Any:
