@@ -185,6 +185,8 @@ def _scalar(key: Key, given: Any) -> Any:
 
 def _fix(key: Key, given: Any) -> str:
     """What to write instead of ``given``."""
+    if key.is_mapping:
+        return f"write a mapping, e.g. {key.name}={{env: 0-3, rollout: 4-7, actor: 8-15}}, or leave it out"
     if key.is_list and not isinstance(given, list):
         return f"write a list, e.g. {key.name}=[{show(given)}]"
     if key.choices and isinstance(given, str) and (hint := did_you_mean(given, list(map(show, key.choices)))):
