@@ -24,7 +24,8 @@ def suggest(name: str) -> str:
         candidate_parent, _, candidate_leaf = candidate.rpartition(".")
         part = leaf and (candidate_leaf.endswith(f"_{leaf}") or leaf.endswith(f"_{candidate_leaf}"))
         alike = max(ratio(leaf, candidate_leaf), 0.95 if part else 0.0)
-        return 2 * alike + ratio(parent, candidate_parent), alike
+        inside = parent and candidate_parent.endswith(f".{parent}")
+        return 2 * alike + (0.9 if inside else ratio(parent, candidate_parent)), alike
 
     for key in KEYS.values():
         if key.is_mapping and ratio(parent, key.name) >= 0.7:

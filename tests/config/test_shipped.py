@@ -41,13 +41,16 @@ def test_a_small_one_runs_on_a_cpu_with_the_algorithm_of_the_whole(name: str) ->
     small, whole = read_config(name).config, read_config(name.removesuffix(SMALL)).config
     assert small.trainer.n_gpus_per_node == 0
     assert small.cluster.component_placement is None
-    assert Path(small.actor_rollout_ref.model.path).parent == shipped_folder("assets")
+    libero = small.actor_rollout_ref.embodied.env.env_type == "libero"
+    made = Path("runs/pickcube")  # by examples/pickcube/train.sh
+    assert Path(small.actor_rollout_ref.model.path).parent == (shipped_folder("assets") if libero else made)
     assert small.data.train_batch_size * small.actor_rollout_ref.rollout.n == 8
     assert small.trainer.total_training_steps == 2
     kept = {key for key in KEYS if key.startswith(("algorithm.", "critic."))} - {
         "algorithm.filter_groups.max_num_gen_batches"
     }
-    assert {key for key in kept if get_value(small, key) != get_value(whole, key)} == set()
+    different = {key for key in kept if get_value(small, key) != get_value(whole, key)}
+    assert different == (set() if libero else {"algorithm.reward"})
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("libero")])
@@ -56,7 +59,7 @@ def test_those_of_libero_pass_every_check_before_a_start(name: str) -> None:
     load_config(name, [] if small else ["dry_run=true"], more_checks=[preflight])
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if "_ppo_" in name or "_grpo_" in name])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "openvla" in name])
 def test_each_run_has_a_folder_and_manifests_of_its_own(name: str) -> None:
     config = read_config(name).config
     assert config.trainer.experiment_name == name

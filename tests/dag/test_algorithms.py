@@ -35,7 +35,9 @@ def test_estimators_of_whole_episodes_train(tmp_path: Path, policy: Path, estima
     assert all(row["actor/optimizer_steps"] == 2 and "actor/value_loss" not in row for row in rows)
 
 
-@pytest.mark.parametrize("settings", [PPO, PPO | OF_ACTIONS, PPO | {"algorithm.reward": "env"}], ids=["", "actions", "env"])
+@pytest.mark.parametrize(
+    "settings", [PPO, PPO | OF_ACTIONS, PPO | {"algorithm.reward": "env"}], ids=["", "actions", "env"]
+)
 def test_ppo_trains_policy_and_values(tmp_path: Path, policy: Path, settings: dict[str, Any]) -> None:
     rows = run(tmp_path, policy, settings, {"actor_rollout_ref.rollout.n": 1, "data.train_batch_size": 4})
     assert rows[-1].keys() >= DOCUMENTED

@@ -3,6 +3,7 @@
 Importing this module registers every environment of the benchmark with ManiSkill.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mani_skill.utils.structs.actor import Actor
 from mani_skill.utils.structs.pose import Pose
 from sapien.physx import PhysxMaterial
 
+from siirl.envs.maniskill.package import ASSETS
 from siirl.envs.maniskill.scene25 import assets, layouts, pictures
 from siirl.envs.maniskill.scene25.assets import Thing
 from siirl.envs.maniskill.scene25.robot import widowx
@@ -68,7 +70,8 @@ class Scene25Env(BaseBridgeEnv):
         sensor_configs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        folder = Path(asset_dir) if asset_dir is not None else mani_skill.ASSET_DIR.parent
+        # ManiSkill reads the variable when it is imported, which may have been for another suite
+        folder = Path(asset_dir or os.environ.get(ASSETS) or mani_skill.ASSET_DIR.parent)
         self.split = VARIANTS[variant].split(obj_set)
         assets.check(folder, self.split)
         self._folder = folder
