@@ -107,10 +107,10 @@ def test_a_full_disk_while_committing_keeps_the_old_checkpoint(
 ) -> None:
     commit = CheckpointManager.commit
 
-    def full_in_step_2(self: CheckpointManager, step: int, state: dict) -> Path:
+    def full_in_step_2(self: CheckpointManager, step: int, state: dict, written: list[str]) -> Path:
         if step == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return commit(self, step, state)
+        return commit(self, step, state, written)
 
     monkeypatch.setattr(CheckpointManager, "commit", full_in_step_2)
     with opened(configured(arguments(tmp_path, policy, 2))) as (session, executor, _):
