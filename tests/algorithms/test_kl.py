@@ -54,7 +54,7 @@ def mean_over_draws(kind: str, logits: torch.Tensor, ref: torch.Tensor) -> tuple
     each = [kl_penalty(log_probs[i].view(1, 1), ref[i].view(1, 1), mask, kind) for i in range(len(logits))]
     mean = (torch.stack(each) * draws).sum()
     (gradient,) = torch.autograd.grad(mean, logits)
-    return float(mean), gradient
+    return float(mean.detach()), gradient
 
 
 def test_which_estimator_has_which_mean_and_which_gradient() -> None:
