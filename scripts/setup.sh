@@ -24,14 +24,16 @@ siirl_apt() {
 # Mesa's software renderer for Vulkan, with which ManiSkill draws; nothing where one is that can do it. Debian 12's own (Mesa 22) is
 # too old. Of the backports this package alone (and libdrm) is taken: OpenGL, with which LIBERO draws, stays as it is.
 siirl_vulkan() {
-    local package=mesa-vulkan-drivers backports=/etc/apt/sources.list.d/siirl-backports.list sudo="" python=.venv/bin/python
+    local package=mesa-vulkan-drivers backports=/etc/apt/sources.list.d/siirl-backports.list sudo="" python=.venv/bin/python mirror
     [ -x "$python" ] || python=python3
     "$python" -m siirl.envs.maniskill 2>/dev/null && return
     [ "$(id -u)" = 0 ] || sudo="sudo"
     if grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release; then
         package+=/bookworm-backports
         if ! apt-cache policy 2>/dev/null | grep -q bookworm-backports; then
-            echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm-backports main" |
+            mirror=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | head -n 1)
+            [ -n "$mirror" ] || { echo "no Debian mirror among apt's sources" >&2 && return 1; }
+            echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror% } bookworm-backports main" |
                 $sudo tee "$backports" >/dev/null || return
         fi
     fi
