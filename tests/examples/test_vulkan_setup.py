@@ -16,7 +16,8 @@ def machine(tmp_path: Path) -> Path:
         ".venv/bin/python": '[ -e drawable ] || { echo "no device" >&2; exit 1; }',
         "bin/apt-get": 'echo "apt-get $*" >>calls; case "$*" in *install*) [ -e broken ] || touch drawable;; esac',
         "bin/apt-cache": "cat sources 2>/dev/null || true",
-        "bin/grep": 'case "$*" in *os-release*) [ -e bookworm ];; *sources.list*) echo "http://mirror/debian ";; *) exec /bin/grep "$@";; esac',
+        "bin/grep": 'case "$*" in *os-release*) [ -e bookworm ];; '
+        '*sources.list*) echo "http://mirror/debian ";; *) exec /bin/grep "$@";; esac',
         "bin/tee": 'cat >added; echo "tee $1" >>calls',
         "bin/sudo": 'exec "$@"',
     }
