@@ -18,7 +18,11 @@ OF_THE_RUN = {
     "trainer.seed",
     "trainer.logger",
 }
-OF_VALIDATION = {"trainer.test_freq", "trainer.val_before_train"}
+OF_VALIDATION = {
+    "trainer.test_freq",
+    "trainer.val_before_train",
+    "actor_rollout_ref.embodied.env.num_holdout_trials",
+}
 OF_THE_FOLDER = {"data.max_prompt_length", "actor_rollout_ref.model.path", "actor_rollout_ref.embodied.unnorm_key"}
 UNUSED = {"actor_rollout_ref.actor.kl_loss_type", "actor_rollout_ref.embodied.env.num_steps_wait"}
 WRITTEN_OTHERWISE = {"cluster.component_placement", "data.val_files"}

@@ -59,6 +59,12 @@ def test_those_of_libero_pass_every_check_before_a_start(name: str) -> None:
     load_config(name, [] if small else ["dry_run=true"], more_checks=[preflight])
 
 
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("maniskill")])
+def test_those_of_maniskill_pass_every_check_of_a_plan(name: str) -> None:
+    """Neither assets nor a policy need to be there."""
+    load_config(name, ["dry_run=true", "actor_rollout_ref.model.path=''"], more_checks=[preflight])
+
+
 @pytest.mark.parametrize("name", [name for name in CONFIGS if "openvla" in name])
 def test_each_run_has_a_folder_and_manifests_of_its_own(name: str) -> None:
     config = read_config(name).config
