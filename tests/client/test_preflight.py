@@ -266,6 +266,7 @@ def maniskill(config: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.setattr("siirl.envs.maniskill.check_rendering", lambda env: None)
     env = config.actor_rollout_ref.embodied.env
     env.env_type, env.env_name = "maniskill", "PickCube-v1"
+    env.num_trials_per_task = 100  # the suite is one task
     return config
 
 
