@@ -3,6 +3,7 @@ the policy folder, in the manifests and in the run folder."""
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from siirl.algorithms.base import ADVANTAGES
@@ -16,7 +17,7 @@ from siirl.dag.pipelines import build_graph
 from siirl.data.manifest import build_prompts, manifest_problems
 from siirl.embeddings.base import ENCODERS, encoder_name
 from siirl.envs.base import ENVS, EnvFactory, Task
-from siirl.policies.base import POLICIES, ValueHeadSettings
+from siirl.policies.base import POLICIES, PolicyFactory, ValueHeadSettings
 from siirl.policies.prismatic.actions import NO_NOOPS
 from siirl.registry import Registry
 from siirl.rewards.base import REWARDS
@@ -216,10 +217,22 @@ def _check_policy(config: Config, tasks: list[Task]) -> Iterator[str]:
     except ValueError as error:
         yield f"{given(config, 'actor_rollout_ref.model.path')}: {error}"
         return
+    yield from _check_reference(config, factory, instructions)
     if longest > config.data.max_prompt_length:
         key = "data.max_prompt_length"
         allowed = f"at least {longest}, the tokens of the longest instruction's prompt"
         yield refuse(config, key, allowed, f"{key}={longest}")
+
+
+def _check_reference(config: Config, factory: PolicyFactory, instructions: list[str]) -> Iterator[str]:
+    """The reference of the KL penalty must be of the policy's class and sizes."""
+    ref = config.actor_rollout_ref
+    if ref.ref.path is None or not (Path(ref.ref.path) / "config.json").is_file():
+        return  # reported by siirl.config.checks
+    try:
+        factory.longest_prompt(replace(ref.model, path=ref.ref.path, lora_rank=0), ref.embodied, instructions)
+    except ValueError as error:
+        yield f"{given(config, 'actor_rollout_ref.ref.path')}: {error}"
 
 
 def _check_untrainable(config: Config, reason: str) -> Iterator[str]:

@@ -56,6 +56,11 @@ def check_critic(config: Config) -> Iterator[str]:
         if estimator is not None and not estimator.needs_values:
             allowed = f"false with {name}, which has no use for values"
             yield refuse(config, CRITIC, allowed, f"{CRITIC}=false, or {ESTIMATOR}={GAE}")
+        if config.trainer.max_staleness > 0:
+            key = "trainer.max_staleness"
+            yield refuse(
+                config, key, f"0 with {given(config, CRITIC)}: values would be those of older weights", f"{key}=0"
+            )
         return
     if estimator is not None and estimator.needs_values:
         allowed = f"true with {name}, which needs a value head to estimate values"

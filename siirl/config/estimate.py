@@ -117,7 +117,7 @@ def _actor(config: Config, shapes: Shapes, ranks: int) -> dict[str, float]:
         f"{shard}gradients, float32": FP32 * trained / ranks,
         f"{shard}AdamW's two moments, float32": 2 * FP32 * trained / ranks,
         f"activations of {chunks} chunks": activation_bytes(shapes, forward),
-    }
+    } | ({f"{shard}reference weights, float32": FP32 * size / ranks} if ref.ref.path else {})
 
 
 def _trajectories(config: Config) -> Row:

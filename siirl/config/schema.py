@@ -75,7 +75,7 @@ class AlgorithmConfig:
     workflow_type: str = key("embodied", "Kind of workflow.", choices=("embodied",))
     reward: str = key("srpo", "Reward: srpo (of an episode; failures by their distance to successes), sparse (of an episode: success 1, failure 0) or env (the simulator's own, of every step).")
     adv_estimator: str = key("grpo", "Advantage estimator: gae (PPO, needs critic.use_critic_model), grpo, dr_grpo (not divided by the standard deviation), rloo or reinforce_plus_plus.")
-    gamma: float = key(1.0, "Discount of gae, per chunk or per action as reward_type says. The other estimators score whole episodes: only 1 is allowed with them.", above=0, maximum=1)
+    gamma: float = key(1.0, "Discount of gae, per chunk or per action as reward_type says; below 1 with the rewards sparse and env, where the value of an episode's last observation stands for what the time limit cut off. The other estimators score whole episodes: only 1 is allowed with them.", above=0, maximum=1)
     lam: float = key(1.0, "GAE's lambda. The other estimators have no value estimates: only 1 is allowed with them.", minimum=0, maximum=1)
     reward_type: str = key("chunk_level", "With gae, what rewards, values and advantages belong to: chunk_level, a chunk (its rewards are added up); action_level, each action in it.", choices=("chunk_level", "action_level"))
     normalize_advantages: bool = key(True, "With gae: advantages of a batch are shifted and scaled to mean 0 and standard deviation 1.")
@@ -139,7 +139,7 @@ class ActorConfig:
     loss_agg_mode: str = key(
         "token-mean",
         "What weighs the same in the loss: token-mean, every token; seq-mean-token-mean, every episode, whatever its length. "
-        "With token-mean, failures outweigh successes, because they last longer.",
+        "With token-mean, failures outweigh successes, because they last longer. The value loss is a mean over values either way.",
         choices=("token-mean", "seq-mean-token-mean"),
     )
     behavior_weight_cap: float = key(

@@ -44,15 +44,22 @@ def estimate_advantages(episodes: Sequence[Episode], config: Config) -> NodeOutp
     """The advantages that `algorithm.adv_estimator` names, and returns where it trains values."""
     estimator = ADVANTAGES.get(config.algorithm.adv_estimator)
     chunk_len = config.actor_rollout_ref.embodied.action_chunks_len
-    found = estimator.function([episode_returns(e, chunk_len) for e in episodes], config.algorithm)
+    final = REWARDS.get(config.algorithm.reward).final
+    found = estimator.function([episode_returns(e, chunk_len, final) for e in episodes], config.algorithm)
+    if config.critic.use_critic_model and found.returns is None:
+        raise ValueError(
+            f"algorithm.adv_estimator={config.algorithm.adv_estimator} gave no returns, which the value head learns; return "
+            "them from the estimator, or set critic.use_critic_model=false"
+        )
     columns: dict[str, Sequence[object]] = {"advantage": found.advantages}
     if found.returns is not None:
         columns["return"] = found.returns
     return NodeOutput(columns)
 
 
-def episode_returns(episode: Episode, chunk_len: int) -> EpisodeReturns:
-    """What an estimator sees of an episode. A reward of the whole episode belongs to its last action."""
+def episode_returns(episode: Episode, chunk_len: int, final: bool) -> EpisodeReturns:
+    """What an estimator sees of an episode. A reward of the whole episode belongs to its last action; after a ``final`` one
+    nothing is still to come, and a value beyond the end would pay it twice."""
     summary, score = episode.summary, float(episode.columns["reward"])
     executed = np.full(summary.chunks, chunk_len)
     executed[-1] = summary.steps - chunk_len * (summary.chunks - 1)
@@ -60,7 +67,9 @@ def episode_returns(episode: Episode, chunk_len: int) -> EpisodeReturns:
     if rewards is None:
         rewards = np.zeros((summary.chunks, chunk_len), np.float32)
         rewards[-1, executed[-1] - 1] = score
-    return EpisodeReturns(score, summary.spec.group_id, rewards, executed, summary.values, truncated=summary.truncated)
+    return EpisodeReturns(
+        score, summary.spec.group_id, rewards, executed, summary.values, truncated=summary.truncated and not final
+    )
 
 
 def embodied(config: Config) -> Graph:

@@ -32,11 +32,13 @@ class Reward:
     Attributes:
         function: `RewardInputs` → float [n].
         needs_embedding: it looks at embeddings.
+        final: it judges the episode as a whole, so that nothing is still to come where the time limit ended one.
         per_action: it is the sum of the simulator's rewards, so that an estimator may look at each of them.
     """
 
     function: Callable[[RewardInputs], np.ndarray]
     needs_embedding: bool = False
+    final: bool = False
     per_action: bool = False
 
 

@@ -35,7 +35,8 @@ class Trainer(Generic[E]):
         device: where this rank computes.
         ranks: this rank's place among the actors, from `siirl.training.fsdp.init_ranks`.
         shared: whether a rollout acts with this very module; only one actor's can be shared.
-        reference: the frozen policy of the KL penalty; it is sharded like the other. None without.
+        load_reference: loads the frozen policy of the KL penalty, which is sharded like the other; called when that is
+            sharded, so that only one is whole at a time. None without.
 
     Attributes:
         version: optimizer steps taken, the policy's version.
@@ -52,7 +53,7 @@ class Trainer(Generic[E]):
         device: torch.device,
         ranks: Ranks = ALONE,
         shared: bool = True,
-        reference: Policy | None = None,
+        load_reference: Callable[[], Policy] | None = None,
     ) -> None:
         assert ranks.trains
         self.policy, self.config, self.device, self.ranks = policy, config, device, ranks
@@ -63,29 +64,15 @@ class Trainer(Generic[E]):
                 "slot: else the rollout acts with the very same parameters; set it to false"
             )
         shard(policy.model, ranks, device)
+        reference = None if load_reference is None else load_reference()
         if reference is not None:
             shard(reference.model, ranks, device)
         self.objective = Objective(policy, config, device, reference)
-        optim, trained = self.actor.optim, [(n, p) for n, p in policy.model.named_parameters() if p.requires_grad]
+        trained = [(name, p) for name, p in policy.model.named_parameters() if p.requires_grad]
         self.parameters = [p for _, p in trained]
         self.policy_parameters = [p for name, p in trained if not name.startswith(PREFIX)]
-        groups: list[dict[str, Any]] = [{"params": self.policy_parameters}]
-        if head := [p for name, p in trained if name.startswith(PREFIX)]:
-            groups.append({"params": head, "lr": config.critic.lr})
-        self.optimizer = torch.optim.AdamW(
-            groups,
-            lr=optim.lr,
-            betas=(optim.betas[0], optim.betas[1]),
-            weight_decay=optim.weight_decay,
-            fused=True,  # no temporary copy of all parameters
-        )
-        for parameter in self.parameters:
-            # AdamW makes its state at a first gradient; made here, checkpoints always hold the same tensors.
-            self.optimizer.state[parameter] = {
-                "step": torch.zeros((), device=device),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+        head = [p for name, p in trained if name.startswith(PREFIX)]
+        self.optimizer = make_optimizer(self.policy_parameters, head, config, device)
         self.offload = Offload(self.actor.fsdp_config, policy.model, self.optimizer, device)
         self.version = 0
         self.updates = 0
@@ -193,9 +180,10 @@ class Trainer(Generic[E]):
         self.version += 1
 
     def learning_rate(self, version: int) -> float:
-        """The learning rate of the optimizer step that follows ``version`` steps: linear warm-up, then constant."""
-        warmup = self.actor.optim.lr_warmup_steps
-        return self.actor.optim.lr * min(1.0, (version + 1) / max(warmup, 1))
+        """The policy's learning rate in the optimizer step that follows ``version`` steps: 0 while the value head learns alone,
+        then linear warm-up, then constant."""
+        warmup, steps = self.actor.optim.lr_warmup_steps, version + 1 - self.config.critic.warmup_steps
+        return self.actor.optim.lr * min(1.0, max(steps, 0) / max(warmup, 1))
 
     def _metrics(self, steps: Sequence[dict[str, float]]) -> dict[str, float]:
         taken = [step for step in steps if step["taken"]]
@@ -229,3 +217,28 @@ class Trainer(Generic[E]):
             moments = self.optimizer.state[parameter]
             state |= {f"optimizer.{names[parameter]}.{key}": tensor for key, tensor in moments.items()}
         return state | {"version": torch.tensor(self.version), "updates": torch.tensor(self.updates)}
+
+
+def make_optimizer(
+    parameters: list[torch.nn.Parameter], head: list[torch.nn.Parameter], config: Config, device: torch.device
+) -> torch.optim.AdamW:
+    """AdamW of the policy's parameters and, with a learning rate of its own, the value head's, if there are any."""
+    optim = config.actor_rollout_ref.actor.optim
+    groups: list[dict[str, Any]] = [{"params": parameters}]
+    if head:
+        groups.append({"params": head, "lr": config.critic.lr})
+    optimizer = torch.optim.AdamW(
+        groups,
+        lr=optim.lr,
+        betas=(optim.betas[0], optim.betas[1]),
+        weight_decay=optim.weight_decay,
+        fused=True,  # no temporary copy of all parameters
+    )
+    for parameter in (*parameters, *head):
+        # AdamW makes its state at a first gradient; made here, checkpoints always hold the same tensors.
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), device=device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return optimizer

@@ -221,6 +221,8 @@ def _values(rows: Sequence[Row]) -> tuple[Tensor | None, Tensor | None]:
     """Values of the rollout and returns, float32 [R, V] each."""
     values = [(row.trajectory.values, row.chunk) for row in rows if row.trajectory.values is not None]
     returns = [(row.target.returns, row.chunk) for row in rows if row.target.returns is not None]
+    assert len(values) in (0, len(rows)), "all episodes of a batch have values, or none"
+    assert len(returns) in (0, len(rows)), "all episodes of a batch have returns, or none"
     return (_of_chunks(values), _of_chunks(returns)) if values and returns else (None, None)
 
 

@@ -37,9 +37,9 @@ class EnvWorker:
     def __init__(self, config: Config, device: str, held: int) -> None:
         embodied = config.actor_rollout_ref.embodied
         if device != "cpu" and find_library("EGL_nvidia"):  # other drivers may not offer each accelerator to EGL
-            os.environ.setdefault("MUJOCO_EGL_DEVICE_ID", gpu_number(device))
+            os.environ.setdefault("MUJOCO_EGL_DEVICE_ID", visible_gpu(device))
         if device != "cpu" and embodied.env.sim_backend == "gpu":
-            _see_only(gpu_number(device))
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpu(device)  # it reserves none in Ray, and so sees all of them
         factory = ENVS.get(embodied.env.env_type)
         self._env = factory(replace(embodied.env, num_envs=held), wrist=embodied.num_images_in_input > 1)
         assert self._env.num_slots == held, "an env has as many slots as it was told to, up to max_slots_per_process"
@@ -57,17 +57,13 @@ class EnvWorker:
         return os.getpid()
 
 
-def gpu_number(device: str) -> str:
-    """The number of the accelerator ``device`` (``cuda:1``) on its machine, also to EGL: NVIDIA's driver keeps its order."""
+def visible_gpu(device: str) -> str:
+    """The name of the accelerator ``device`` (``cuda:1``: the second one that may be seen) on its machine, also to EGL: NVIDIA's
+    driver keeps the order."""
     kind, _, number = device.partition(":")
     assert kind == "cuda", f"no simulator runs on {device}"
-    return number
-
-
-def _see_only(gpu: str) -> None:
-    """Hide the machine's other GPUs from this process, which sees all of them because it reserves none in Ray."""
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    os.environ["CUDA_VISIBLE_DEVICES"] = visible[int(gpu)] if visible else gpu
+    return visible[int(number)] if visible else number
 
 
 @dataclass(frozen=True)

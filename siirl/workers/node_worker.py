@@ -74,7 +74,8 @@ class NodeWorker:
         shares_weights = {"actor", "rollout"} <= seat.roles and seat.actors == 1
         acting = None
         if "actor" in seat.roles:
-            self._trainer = Trainer(self._load(), config, self._device, ranks, shares_weights, self._load_reference())
+            load_reference = self._load_reference if config.actor_rollout_ref.ref.path else None
+            self._trainer = Trainer(self._load(), config, self._device, ranks, shares_weights, load_reference)
         if "rollout" in seat.roles:
             assert pool is not None
             acting = self.trainer.policy if shares_weights else self._load(acting_only=True)
@@ -95,11 +96,10 @@ class NodeWorker:
         head = ValueHeadSettings.of(self._config)
         return factory.load(section.model, section.embodied, self._device, acting_only, head)
 
-    def _load_reference(self) -> Policy | None:
-        """The frozen policy of the KL penalty, if there is one."""
+    def _load_reference(self) -> Policy:
+        """The frozen policy of the KL penalty."""
         section = self._config.actor_rollout_ref
-        if section.ref.path is None:
-            return None
+        assert section.ref.path is not None
         model = replace(section.model, path=section.ref.path, lora_rank=0)
         factory = POLICIES.get(section.embodied.embodied_type)
         policy = factory.load(model, section.embodied, self._device)

@@ -3,10 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from siirl.client.main_dag import main
+from siirl.config.schema import Config
+from siirl.dag.pipelines import estimate_advantages
+from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary
 from tests.workers.runs import EXACT, GENTLE, INLINE, TOY, assert_same_weights, command_line, log_of, weights_of
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -74,3 +78,22 @@ def test_a_penalty_refers_to_the_policy_that_training_started_from(tmp_path: Pat
     first, second = run(tmp_path, policy, held, GENTLE)
     assert first["actor/kl_loss"] < second["actor/kl_loss"]
     assert first["actor/kl_loss"] >= 0
+
+
+@pytest.mark.parametrize(("reward", "more"), [("srpo", False), ("sparse", True), ("env", True)])
+def test_a_reward_that_judges_the_whole_leaves_nothing_to_come(reward: str, more: bool) -> None:
+    """Else what a failure scored would be paid again in every update, on top of the value that it taught."""
+    config = Config()
+    config.algorithm.reward, config.algorithm.adv_estimator, config.algorithm.normalize_advantages = (
+        reward,
+        "gae",
+        False,
+    )
+    config.actor_rollout_ref.embodied.action_chunks_len = 2
+    spec = EpisodeSpec("toy", 0, 0, "", 3, 0, 0, 0, 0)
+    rewards = np.float32([[0, 0], [0.5, 0]]) if reward == "env" else None
+    values = np.float32([[0.2], [0.3], [0.9]])
+    summary = EpisodeSummary(spec, False, 3, 2, truncated=True, policy_version=0, rewards=rewards, values=values)
+    episode = Episode(summary, None, {"reward": 0.5})
+    columns = estimate_advantages([episode], config).columns
+    np.testing.assert_allclose(columns["return"][0], 0.5 + 0.9 * more, rtol=1e-6)

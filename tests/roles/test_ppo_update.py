@@ -134,14 +134,21 @@ def test_warm_up_trains_the_value_head_alone() -> None:
         assert (len(moved) > 2) == (step == 1)
 
 
+def test_the_policys_own_warm_up_follows_that_of_the_values() -> None:
+    config = ppo_config(warmup_steps=3)
+    config.actor_rollout_ref.actor.optim.lr_warmup_steps = 2
+    trainer: Trainer[Trajectory] = Trainer(Valuing(), config, CPU)
+    assert [trainer.learning_rate(version) / 1e-2 for version in range(6)] == [0, 0, 0, 0.5, 1, 1]
+
+
 @pytest.mark.parametrize("kind", ["k1", "k2", "k3"])
 def test_the_penalty_counts_the_distance_from_the_reference(kind: str) -> None:
     config = small_config(kl_loss_coef=0.5, kl_loss_type=kind)
     plain, held, same = SmallPolicy(), SmallPolicy(), SmallPolicy()
     whole = lambda episodes: targets(ADVANTAGES)  # noqa: E731
     update(plain, small_config(), whole)
-    away = update(held, config, whole, reference=SmallPolicy(seed=1))
-    near = update(same, config, whole, reference=SmallPolicy())
+    away = update(held, config, whole, load_reference=lambda: SmallPolicy(seed=1))
+    near = update(same, config, whole, load_reference=SmallPolicy)
     assert near["actor/kl_loss"] == pytest.approx(0, abs=1e-6)
     assert away["actor/kl_loss"] > 0.01 or kind == "k1"
     assert differ(held, plain)
