@@ -3,11 +3,9 @@
 Importing this module registers every environment of the benchmark with ManiSkill.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
-import mani_skill
 import numpy as np
 import sapien
 import torch
@@ -20,7 +18,8 @@ from mani_skill.utils.structs.actor import Actor
 from mani_skill.utils.structs.pose import Pose
 from sapien.physx import PhysxMaterial
 
-from siirl.envs.maniskill.package import ASSETS
+from siirl.config.schema import EnvConfig
+from siirl.envs.maniskill.package import asset_folder
 from siirl.envs.maniskill.scene25 import assets, layouts, pictures
 from siirl.envs.maniskill.scene25.assets import Thing
 from siirl.envs.maniskill.scene25.robot import widowx
@@ -53,7 +52,7 @@ class Scene25Env(BaseBridgeEnv):
     Args:
         variant: which environment, see `variants.VARIANTS`.
         obj_set: ``train``, ``test`` or ``all``; None: what the published protocol evaluates.
-        asset_dir: see `assets`; None: ManiSkill's own (MS_ASSET_DIR, else ~/.maniskill).
+        asset_dir: see `assets`; None: $MS_ASSET_DIR, else ~/.maniskill.
 
     Raises:
         ValueError: assets are missing or not the published ones.
@@ -70,8 +69,7 @@ class Scene25Env(BaseBridgeEnv):
         sensor_configs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        # ManiSkill reads the variable when it is imported, which may have been for another suite
-        folder = Path(asset_dir or os.environ.get(ASSETS) or mani_skill.ASSET_DIR.parent)
+        folder = asset_folder(EnvConfig(asset_dir=asset_dir))
         self.split = VARIANTS[variant].split(obj_set)
         assets.check(folder, self.split)
         self._folder = folder
