@@ -46,11 +46,12 @@ class Simulator:
     def reset(self, slot: int, task_id: int, trial_id: int) -> None:
         """Put one slot's scene into an initial state; the others stay as they are.
 
-        Every generator is seeded alike, whatever the slot, so that equal task and trial give equal scenes.
+        Every generator is seeded alike, whatever the slot, so that equal task and trial give equal scenes. A scene of its own is
+        built anew: PhysX keeps contacts and their order over a reset, and then grasps differ with what was grasped before.
         """
         seed, options = self.suite.start(task_id, trial_id)
-        alone = {} if self.slots == 1 else {"env_idx": torch.tensor([slot], device=self.env.device)}
-        self.env.reset(seed=[seed] * self.slots, options={**options, **alone})
+        how = {"reconfigure": True} if self.slots == 1 else {"env_idx": torch.tensor([slot], device=self.env.device)}
+        self.env.reset(seed=[seed] * self.slots, options={**options, **how})
         self._show_goals()
         self._drop_cameras()
 
