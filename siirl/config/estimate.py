@@ -9,7 +9,7 @@ from pathlib import Path
 from siirl.config.activations import FP32, Forward, acting_bytes, activation_bytes, copy_bytes
 from siirl.config.lora import adapter_parameters
 from siirl.config.placement import WORKER_ROLES, Placement, place, slots_per_machine, spread
-from siirl.config.schema import Config, EmbodiedConfig
+from siirl.config.schema import Config, EmbodiedConfig, EnvConfig
 from siirl.config.shapes import Shapes, folder_shapes, published_shapes
 from siirl.config.value_head import policy_shapes, value_head_parameters
 from siirl.rewards.base import REWARDS
@@ -18,7 +18,9 @@ GIB = 2**30
 PROMPT_TOKENS = 40
 """A LIBERO instruction's prompt in Llama's tokens."""
 LIBERO_GIB, LIBERO_SMALL_TEXTURES_GIB = 1.9, 1.05
-"""Measured resident memory of a simulator process, with textures as published and shrunk to 512 pixels."""
+"""Measured resident memory of a LIBERO simulator process, with textures as published and shrunk to 512 pixels."""
+MANISKILL_GIB = 0.9
+"""Measured resident memory of a ManiSkill simulator process on the CPU, with PickCube; PegInsertionSide takes 1.2."""
 
 
 @dataclass(frozen=True)
@@ -137,16 +139,24 @@ def _trajectories(config: Config) -> Row:
 
 
 def _simulators(config: Config, placement: Placement) -> list[Row]:
-    """Of the machine with the most simulators."""
+    """Of the machine with the most simulators; those of other kinds than were measured are left out."""
     env = config.actor_rollout_ref.embodied.env
-    if env.env_type != "libero":
+    each = _simulator_gib(env)
+    if each is None:
         return []
     slots = spread(len(placement["rollout"]) * env.num_envs, placement["env"])
     machines = Counter(slot // slots_per_machine(config) for slot in slots)
     most = max(machines.values())
     alike = all(machines[machine] == most for machine in range(config.trainer.nnodes))
-    each = LIBERO_SMALL_TEXTURES_GIB if env.max_texture_size is not None and env.max_texture_size <= 512 else LIBERO_GIB
     return [Row("machine" if alike else "machine with the most simulators", f"{most} simulators", most * each)]
+
+
+def _simulator_gib(env: EnvConfig) -> float | None:
+    """Memory of one simulator process, where it was measured."""
+    if env.env_type == "libero":
+        small = env.max_texture_size is not None and env.max_texture_size <= 512
+        return LIBERO_SMALL_TEXTURES_GIB if small else LIBERO_GIB
+    return MANISKILL_GIB if env.env_type == "maniskill" and env.sim_backend == "cpu" else None
 
 
 def _encoder_parameters(embodied: EmbodiedConfig) -> int:

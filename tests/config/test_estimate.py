@@ -106,6 +106,10 @@ def test_trajectories_and_simulators(config: Config) -> None:
     assert sizes["3 simulators"] == pytest.approx(3 * 1.9 * GIB)
     env.max_texture_size = 512
     assert bytes_of(config)["3 simulators"] == pytest.approx(3 * 1.05 * GIB)
+    env.env_type = "maniskill"
+    assert bytes_of(config)["3 simulators"] == pytest.approx(3 * 0.9 * GIB)
+    env.sim_backend = "gpu"
+    assert "3 simulators" not in bytes_of(config), "not measured"
 
 
 def test_only_the_encoder_of_a_video_checkpoint_counts(config: Config, tmp_path: Path) -> None:
