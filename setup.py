@@ -33,7 +33,10 @@ LIBERO = [
 
 LORA = ["peft>=0.18,<0.22"]  # its layers' parameters are addressed by name; 0.18, 0.19 and 0.21 are tested
 
-MANISKILL = ["mani_skill==3.0.1"]  # its tasks and controllers change between releases
+MANISKILL = [
+    "mani_skill==3.0.1",  # its tasks and controllers change between releases
+    "sapien>=3.0.3,<3.1",  # mani_skill's physics and renderer; 3.1 renders in another way
+]
 
 WANDB = ["wandb>=0.19,<1"]  # 1.0 may move the API
 

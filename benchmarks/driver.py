@@ -59,7 +59,7 @@ class NoEpisodes:
             yield summary
             nothing = np.zeros((1, 1), np.float32)
             yield Trajectory(
-                summary, np.zeros((1, 1, 1, 1, 3), np.uint8), nothing, nothing, nothing, np.ones(1, np.int16)
+                summary, np.zeros((1, 1, 1, 1, 3), np.uint8), nothing, nothing, nothing, np.ones(1, np.int16), nothing
             )
 
     def embed(self, references: Sequence[Any]) -> list[Stored]:

@@ -67,7 +67,7 @@ class LockStep:
         )
         chunk = self.policy.act(self.policy.prepare(obs), replace(sampling, seeds=[e.action_seed() for e in episodes]))
         for row, episode in enumerate(episodes):
-            episode.act(chunk.sampled[row].numpy(), chunk.log_probs[row].numpy(), WEIGHTS)
+            episode.act(chunk.sampled[row].numpy(), chunk.log_probs[row].numpy(), None, WEIGHTS)
         return chunk
 
     def _wait(self, running: Sequence[RunningEpisode]) -> dict[int, StepResult]:
@@ -80,8 +80,7 @@ class LockStep:
                 if isinstance(event.result, EnvObs):
                     running[event.slot].observe(event.result)
                     continue
-                running[event.slot].observe(event.result.obs)
-                running[event.slot].executed.append(int(event.result.executed[0]))
+                running[event.slot].step(event.result)
                 results[event.slot] = event.result
         return results
 

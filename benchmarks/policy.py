@@ -27,7 +27,7 @@ from benchmarks.flops import forward_flops, matmul_rate, synchronise, video_flop
 from benchmarks.plain import plain, plain_clip
 from benchmarks.published import INSTRUCTION, OPENVLA_7B, VIT_G, random_policy, random_video_encoder, scaled
 from siirl.config.schema import Config
-from siirl.data.trajectory import EpisodeSpec, EpisodeSummary, Trajectory
+from siirl.data.trajectory import EpisodeSpec, EpisodeSummary, Target, Trajectory
 from siirl.embeddings.vjepa2 import VJEPA2
 from siirl.envs.base import EnvObs
 from siirl.policies import load_policy
@@ -179,10 +179,10 @@ def measure_update(case: Case, size: int, checkpointing: bool, device: torch.dev
     policy = case.policy(device, checkpointing)
     trainer: Trainer[Trajectory] = Trainer(policy, config, device)
     episodes = [episode(policy, size, seed) for seed in range(case.micro_batches)]
-    advantages = np.where(np.arange(len(episodes)) % 2, 1.0, -1.0)
+    targets = [Target(np.float32(i % 2 * 2 - 1) * np.ones((), np.float32)) for i in range(len(episodes))]
     prompt = policy.prompt_length(INSTRUCTION)
     flops = FORWARD_AND_BACKWARD * size * len(episodes) * forward_flops(policy.model, prompt)
-    run = lambda: trainer.update(episodes, [size] * len(episodes), advantages, list)  # noqa: E731
+    run = lambda: trainer.update(episodes, [size] * len(episodes), targets, list)  # noqa: E731
     name = "update, checkpointing" if checkpointing else "update"
     try:
         with peak_memory(device) as peak:
@@ -292,6 +292,7 @@ def episode(policy: PrismaticPolicy, chunks: int, seed: int) -> Trajectory:
         rng.integers(0, policy.model.num_bins, (chunks, tokens)).astype(np.int16),
         np.full((chunks, tokens), -np.log(policy.model.num_bins), np.float32),
         np.full(chunks, policy.chunk_len, np.int16),
+        np.zeros((chunks, policy.chunk_len), np.float32),
     )
 
 

@@ -106,7 +106,7 @@ class Comparison:
             num_cpus=0, runtime_env={"env_vars": SIMULATOR_ENVIRONMENT}, **FAULT_TOLERANCE
         )
         self.simulators: list[Any] = [actor.remote(config) for _ in range(env.num_envs)]
-        self.pool = RayEnvPool(self.simulators, [1] * env.num_envs, env.step_timeout)
+        self.pool = RayEnvPool(self.simulators, [1] * env.num_envs, False, env.step_timeout)
         self.policy = POLICIES.get(section.embodied.embodied_type).load(
             section.model, section.embodied, torch.device("cpu")
         )

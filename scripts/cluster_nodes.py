@@ -83,7 +83,9 @@ def goodbye(address: str, nodes: int, code: int) -> None:
     done, _ = ray.wait(list(told), num_returns=len(told), timeout=GOODBYE_SECONDS) if told else ([], [])
     missing = sorted(set(range(1, nodes)) - {told[reference] for reference in done})
     if missing:
-        sys.exit(f"launch_cluster: no answer from the machines of ranks {_listed(missing)}: gone, or cut off from here")
+        sys.exit(
+            f"launch_cluster: ranks {_listed(missing)} were not told of the end: never there, gone, or cut off from here"
+        )
 
 
 def _leave(code: int) -> None:

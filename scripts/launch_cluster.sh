@@ -11,7 +11,7 @@
 #   PET_NNODES, NNODES        machines; torchrun's own count wins (default 1)
 #   PET_NODE_RANK, NODE_RANK  this machine's number from 0; torchrun's own wins
 #   MASTER_ADDR               name or address of rank 0
-#   RAY_MASTER_PORT           port of the Ray head on it (6379)
+#   RAY_MASTER_PORT           port of the Ray head on it (6379); not 10002 to 19999, which Ray's workers use
 #   NODE_IP                   this machine's own address, where the one on the way to MASTER_ADDR is not the right one
 #   CLUSTER_TIMEOUT           seconds to wait for the head, and for all machines (600)
 #   LINK_TIMEOUT              seconds without rank 0 after which the others give up (60)
@@ -45,6 +45,8 @@ fi
 
 [ -n "${MASTER_ADDR:-}" ] || fail "MASTER_ADDR is not set: allowed: the name or address of rank 0, as the other machines reach it"
 port=${RAY_MASTER_PORT:-6379}
+[[ $port =~ ^[1-9][0-9]{0,4}$ ]] && ((port <= 65535 && (port < 10002 || port > 19999))) ||
+    fail "RAY_MASTER_PORT=$port: allowed: a port but for 10002 to 19999, which Ray's workers use"
 limit=${CLUSTER_TIMEOUT:-600}
 # torchrun's variables describe its own group: what runs in Ray's workers must not take them for its own
 unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK GROUP_WORLD_SIZE ROLE_RANK ROLE_WORLD_SIZE ROLE_NAME MASTER_PORT

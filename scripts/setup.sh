@@ -21,6 +21,26 @@ siirl_apt() {
     DEBIAN_FRONTEND=noninteractive $sudo apt-get install -yq --no-install-recommends "$@"
 }
 
+# Mesa's software renderer for Vulkan, with which ManiSkill draws; nothing where one is that can do it. Debian 12's own (Mesa 22) is
+# too old. Of the backports this package alone (and libdrm) is taken: OpenGL, with which LIBERO draws, stays as it is.
+siirl_vulkan() {
+    local package=mesa-vulkan-drivers backports=/etc/apt/sources.list.d/siirl-backports.list sudo="" python=.venv/bin/python mirror
+    [ -x "$python" ] || python=python3
+    "$python" -m siirl.envs.maniskill 2>/dev/null && return
+    [ "$(id -u)" = 0 ] || sudo="sudo"
+    if grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release; then
+        package+=/bookworm-backports
+        if ! apt-cache policy 2>/dev/null | grep -q bookworm-backports; then
+            mirror=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | head -n 1)
+            [ -n "$mirror" ] || { echo "no Debian mirror among apt's sources" >&2 && return 1; }
+            echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror% } bookworm-backports main" |
+                $sudo tee "$backports" >/dev/null || return
+        fi
+    fi
+    siirl_apt libvulkan1 "$package" &&
+        "$python" -m siirl.envs.maniskill
+}
+
 siirl_setup() {
     local extras=$1 python stamp
     python=$(siirl_find_python) || { siirl_apt python3 python3-venv && python=$(siirl_find_python); } || {
@@ -42,5 +62,8 @@ siirl_setup() {
         .venv/bin/python -m pip check
         touch "$stamp"
     fi
+    case ",$extras," in *,maniskill,*)
+        siirl_vulkan || printf '%s\n' "" "*** ManiSkill CANNOT DRAW on this machine (see above): its tests will be skipped ***" "" >&2 ;;
+    esac
     export MUJOCO_GL=${MUJOCO_GL:-egl}
 }

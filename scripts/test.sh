@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup.sh
-siirl_setup libero,lora,dev
+siirl_setup libero,lora,maniskill,dev
 # two hosts in network namespaces, tests/cluster
 PATH=$PATH:/sbin:/usr/sbin command -v ip >/dev/null || siirl_apt iproute2 || echo "no iproute2: two hosts will not be tested" >&2
 .venv/bin/ruff check .

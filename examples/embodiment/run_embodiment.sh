@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Train what a config file describes: run_embodiment.sh CONFIG [key=value …], e.g. run_embodiment.sh embodied_grpo_trainer.
-# CONFIG is a file of configs/ without .yaml; dry_run=true only prints the plan. On several machines: scripts/launch_cluster.sh
-# says which variables to set, and the config says how many machines there are.
+# Train what a config file describes: run_embodiment.sh CONFIG [key=value …], e.g. run_embodiment.sh libero_10_grpo_openvlaoft.
+# CONFIG is a file of configs/ without .yaml, or with --config-dir FOLDER one of that folder, RLinf's for example
+# (docs/coming_from_rlinf.md); dry_run=true only prints the plan. On several machines: scripts/launch_cluster.sh says which
+# variables to set, and the config says how many machines there are.
 set -euo pipefail
 
 SIIRL_DIR=${SIIRL_DIR:-$(realpath "$(dirname "$0")/../..")}
@@ -11,7 +12,7 @@ source "$SIIRL_DIR/scripts/python.sh"
 if [ $# = 0 ] || [[ $1 == *=* ]]; then
     configs=("$SIIRL_DIR"/configs/*.yaml)
     configs=("${configs[@]##*/}")
-    echo "usage: run_embodiment.sh CONFIG [key=value …]; CONFIG is one of: ${configs[*]%.yaml}" >&2
+    echo "usage: run_embodiment.sh CONFIG [--config-dir FOLDER] [key=value …]; CONFIG is one of: ${configs[*]%.yaml}" >&2
     exit 2
 fi
 config=${1%.yaml}

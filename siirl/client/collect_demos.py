@@ -1,4 +1,4 @@
-"""Collect demonstrations of LIBERO tasks from the scripted expert, for supervised fine-tuning.
+"""Collect demonstrations from a scripted expert in LIBERO or ManiSkill, for supervised fine-tuning.
 
 Every (task, noise, trial) is tried up to twice, and successes become episodes of a LeRobotDataset v3.0 folder
 (`siirl.data.lerobot`). Worker processes collect `TRIALS_PER_JOB` trials at a time, and this process adds what they bring to the
@@ -24,12 +24,12 @@ from siirl.client.arguments import at_least, parse_ids, parse_noises
 from siirl.config.schema import EnvConfig
 from siirl.data.files import write_atomically
 from siirl.data.lerobot import DatasetWriter
-from siirl.envs.libero import ACTION_DIM
-from siirl.envs.libero.demonstrate import FPS, PARTIAL, STATE_DIM, Job, Settings, collect
-from siirl.envs.libero.suites import canonical_suite, find_task, load_init_states
+from siirl.envs.base import ENVS
+from siirl.envs.demonstrations import PARTIAL, Expertise, Job, Settings, collect
+from siirl.envs.libero.demonstrate import EXPERTISE as LIBERO
+from siirl.envs.maniskill.demonstrate import EXPERTISE as MANISKILL
 
-SOLVED = ("libero_spatial", "libero_object")
-"""Suites whose tasks the expert solves; variants of them have longer names."""
+EXPERTS = {"libero": LIBERO, "maniskill": MANISKILL}
 TRIALS_PER_JOB = 10
 """Trials that a worker collects with one simulator before it takes the next job: building one costs 2 episodes."""
 SETTINGS = "meta/collection.json"
@@ -52,7 +52,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def open_dataset(settings: Settings) -> DatasetWriter:
+def open_dataset(settings: Settings, expertise: Expertise) -> DatasetWriter:
     """The dataset to continue or to start; what a killed collection left half done is removed.
 
     Raises:
@@ -61,13 +61,7 @@ def open_dataset(settings: Settings) -> DatasetWriter:
     env, out = settings.env, settings.out
     for leftover in out.glob(PARTIAL.format("*")):
         leftover.unlink()
-    wanted = {
-        "suite": canonical_suite(env.env_name),
-        "image_size": env.image_size,
-        "antialiasing": env.antialiasing,
-        "max_texture_size": env.max_texture_size,
-        "seed": settings.seed,
-    }
+    wanted = {**expertise.describe(env), "seed": settings.seed}
     file = out / SETTINGS
     if file.exists():
         found = json.loads(file.read_text())
@@ -79,7 +73,8 @@ def open_dataset(settings: Settings) -> DatasetWriter:
         )
     else:
         write_atomically(file, lambda stream: stream.write(json.dumps(wanted).encode()))
-    return DatasetWriter(out, FPS, (env.image_size, env.image_size), STATE_DIM, ACTION_DIM)
+    size = (env.image_size, env.image_size)
+    return DatasetWriter(out, expertise.fps, size, expertise.state_dim, expertise.action_dim)
 
 
 def plan_jobs(done: list[dict[str, float]], tasks: list[int], trials: list[int], noises: list[float]) -> list[Job]:
@@ -94,14 +89,14 @@ def plan_jobs(done: list[dict[str, float]], tasks: list[int], trials: list[int],
     ]
 
 
-def run_jobs(settings: Settings, dataset: DatasetWriter, jobs: list[Job], workers: int) -> int:
+def run_jobs(settings: Settings, expertise: Expertise, dataset: DatasetWriter, jobs: list[Job], workers: int) -> int:
     """Collect in worker processes and add to the dataset, in the order of ``jobs`` (so the number of workers changes nothing),
     printing a line per job. Returns the number of demonstrations saved."""
     total = sum(len(job.trials) for job in jobs)
     tried = saved = 0
     # spawn: a process that is forked after OpenGL has started hangs
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for job, (shard, episodes) in zip(jobs, pool.map(partial(collect, settings), jobs), strict=True):
+        for job, (shard, episodes) in zip(jobs, pool.map(partial(collect, expertise, settings), jobs), strict=True):
             dataset.append(shard)
             successes = len(shard.episodes)
             tried, saved = tried + len(job.trials), saved + successes
@@ -113,59 +108,65 @@ def run_jobs(settings: Settings, dataset: DatasetWriter, jobs: list[Job], worker
     return saved
 
 
-def check(suite: str, tasks: list[int], trials: list[int], out: Path) -> None:
+def check(env: EnvConfig, expertise: Expertise, tasks: list[int], trials: list[int], out: Path) -> None:
     """Refuse what cannot be collected, before a simulator is built.
 
     Raises:
-        ValueError: an unknown suite, task or trial, a suite that the expert cannot solve, or a file in the way.
+        ValueError: an unknown suite, task or trial, a suite that the expert cannot solve, options of another simulator, or a
+            file in the way.
     """
+    defaults = EnvConfig()
+    for name in sorted(ENVS.get(env.env_type).unused_keys):
+        if getattr(env, name) != getattr(defaults, name):
+            raise ValueError(f"{OPTIONS[name]} means nothing with --env {env.env_type}; leave it out")
     for task_id in tasks:
-        task = find_task(suite, task_id)
-        if not task.suite.startswith(SOLVED):
-            raise ValueError(f"--suite {suite}: the scripted expert cannot solve it; allowed: {' and '.join(SOLVED)}")
-        available = len(load_init_states(task))
-        if max(trials) >= available:
-            raise ValueError(
-                f"--trials: task {task_id} of {suite} has no trial {max(trials)}; allowed: 0 to {available - 1}"
-            )
+        expertise.check(env, task_id, trials)
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; name a folder")
+
+
+OPTIONS = {"antialiasing": "--no-antialiasing", "max_texture_size": "--max-texture-size", "camera_fov": "--camera-fov"}
+"""Options that only one simulator has, by the key that they set."""
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command-line arguments."""
     parser = argparse.ArgumentParser(prog="python -m siirl.client.collect_demos", description=__doc__.split("\n")[0])
     add = parser.add_argument
-    add("--suite", default="libero_spatial", help="libero_spatial or libero_object")
+    add("--env", choices=sorted(EXPERTS), default="libero", help="the simulator")
+    add("--suite", help="libero_spatial (default) or libero_object; with --env maniskill: PickCube-v1 (default)")
     add("--tasks", type=parse_ids, default=[0], help="tasks, e.g. 0,2 or 0-9")
     add("--trials", type=parse_ids, default=list(range(40)), help="initial states, e.g. 0-39")
     add("--noise", type=parse_noises, default=[0.2, 0.1, 0.0], help="e.g. 0.2,0.1,0.0")
     add("--out", type=Path, required=True, help="folder of the demonstrations")
     add("--workers", type=at_least(1), default=1, help="processes, one simulator each")
     add("--image-size", type=at_least(16), default=256, help="side of the images, pixels")
-    add("--antialiasing", action=argparse.BooleanOptionalAction, default=True, help="4x multisampling")
-    add("--max-texture-size", type=at_least(64), default=None, help="shrink textures to this side, pixels")
-    add("--seed", type=at_least(0), default=0, help="seeds furniture and noise")
+    add("--antialiasing", action=argparse.BooleanOptionalAction, default=True, help="LIBERO: 4x multisampling")
+    add("--max-texture-size", type=at_least(64), default=None, help="LIBERO: shrink textures to this side, pixels")
+    add("--camera-fov", type=float, default=None, help="ManiSkill: opening angle of the camera, radians")
+    add("--seed", type=at_least(0), default=0, help="seeds noise, and LIBERO's furniture")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Collect what the command line asks for; returns the exit code: 0 done, 2 for what cannot work here."""
     args = parse_args(arguments)
+    expertise = EXPERTS[args.env]
     env = EnvConfig(
-        env_name=args.suite,
+        env_type=args.env,
+        env_name=args.suite or expertise.suite,
         image_size=args.image_size,
         antialiasing=args.antialiasing,
         max_texture_size=args.max_texture_size,
+        camera_fov=args.camera_fov,
     )
     try:
-        check(args.suite, args.tasks, args.trials, args.out)
+        check(env, expertise, args.tasks, args.trials, args.out)
         settings = Settings(env, args.seed, args.out)
         with only_writer(args.out):
-            dataset = open_dataset(settings)
-            saved = run_jobs(
-                settings, dataset, plan_jobs(dataset.labels, args.tasks, args.trials, args.noise), args.workers
-            )
+            dataset = open_dataset(settings, expertise)
+            jobs = plan_jobs(dataset.labels, args.tasks, args.trials, args.noise)
+            saved = run_jobs(settings, expertise, dataset, jobs, args.workers)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -25,13 +25,28 @@ from siirl.training.checkpoint import CONFIG
 from siirl.training.run_folder import locked
 from siirl.workers.launch import launch
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as of a shell."""
+
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 2 for a setting that cannot work."""
+    """Run the command line; returns the exit code: 0 done, 2 for a setting that cannot work, `INTERRUPTED` after Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        return run(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        print(
+            "interrupted; the same command goes on from the newest checkpoint, or anew where there is none",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+
+
+def run(argv: list[str]) -> int:
+    """As `main`, but an interrupt is the caller's."""
     with ExitStack() as stack:
         try:
-            config = parse_command_line(sys.argv[1:] if argv is None else argv, preflight)
+            config = parse_command_line(argv, preflight)
             plan = compile_plan(build_graph(config), config)
             if config.dry_run:
                 print(summary(config, plan))

@@ -3,19 +3,21 @@ the policy folder, in the manifests and in the run folder."""
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from siirl.algorithms.base import ADVANTAGES
 from siirl.config.checks import EMBODIED, ENV, check_max_steps, most_held_out
 from siirl.config.keys import get_value, given, refuse
-from siirl.config.schema import Config
+from siirl.config.problems import show
+from siirl.config.schema import Config, EnvConfig
 from siirl.dag.compile import placement_problems
 from siirl.dag.graph import Graph
 from siirl.dag.pipelines import build_graph
 from siirl.data.manifest import build_prompts, manifest_problems
 from siirl.embeddings.base import ENCODERS, encoder_name
 from siirl.envs.base import ENVS, EnvFactory, Task
-from siirl.policies.base import POLICIES
+from siirl.policies.base import POLICIES, PolicyFactory, ValueHeadSettings
 from siirl.policies.prismatic.actions import NO_NOOPS
 from siirl.registry import Registry
 from siirl.rewards.base import REWARDS
@@ -49,6 +51,7 @@ def preflight(config: Config) -> list[str]:
             tasks = factory.tasks(env)
             problems += [
                 *_check_slots(config, factory),
+                *_check_simulator(config, factory),
                 *_check_lengths(config, factory),
                 *_check_prompts(config, factory, tasks),
                 *_check_statistics(config, factory),
@@ -71,13 +74,31 @@ def _unknown(config: Config, registry: Registry, key: str, *also: str) -> Iterat
 
 def _check_slots(config: Config, factory: EnvFactory) -> Iterator[str]:
     """Without Ray, one process holds every simulator slot."""
-    most = factory.max_slots_per_process
+    most = factory.max_slots_per_process(config.actor_rollout_ref.embodied.env)
     if config.trainer.backend == "inline" and config.actor_rollout_ref.embodied.env.num_envs > most:
         key = f"{ENV}.num_envs"
         allowed = (
             f"at most {most} with trainer.backend=inline: a process holds no more slots of {given(config, ENV_TYPE)}"
         )
         yield refuse(config, key, allowed, f"{key}={most} or trainer.backend=ray")
+
+
+def _check_simulator(config: Config, factory: EnvFactory) -> Iterator[str]:
+    """Keys that are another simulator's, cameras that there are not, and what this machine lacks if it is the only one."""
+    env, defaults, kind = config.actor_rollout_ref.embodied.env, EnvConfig(), given(config, ENV_TYPE)
+    for name in sorted(factory.unused_keys):
+        key, default = f"{ENV}.{name}", show(getattr(defaults, name))
+        if getattr(env, name) != getattr(defaults, name):
+            yield refuse(config, key, f"{default} with {kind}, which would ignore it", f"{key}={default}")
+    key = f"{EMBODIED}.num_images_in_input"
+    if get_value(config, key) > 1 and not factory.has_wrist_camera(env):
+        allowed = f"1: the robot of {given(config, f'{ENV}.env_name')} has no camera on its wrist"
+        yield refuse(config, key, allowed, f"{key}=1")
+    if not config.dry_run and config.trainer.nnodes == 1:
+        try:
+            factory.check_machine(env)
+        except ValueError as error:
+            yield f"{kind}: {error}"
 
 
 def _check_lengths(config: Config, factory: EnvFactory) -> Iterator[str]:
@@ -192,14 +213,26 @@ def _check_policy(config: Config, tasks: list[Task]) -> Iterator[str]:
         return  # reported by siirl.config.checks, unless this is a dry run
     instructions = [task.instruction for task in tasks] or [""]
     try:
-        longest = factory.longest_prompt(ref.model, ref.embodied, instructions)
+        longest = factory.longest_prompt(ref.model, ref.embodied, instructions, ValueHeadSettings.of(config))
     except ValueError as error:
         yield f"{given(config, 'actor_rollout_ref.model.path')}: {error}"
         return
+    yield from _check_reference(config, factory, instructions)
     if longest > config.data.max_prompt_length:
         key = "data.max_prompt_length"
         allowed = f"at least {longest}, the tokens of the longest instruction's prompt"
         yield refuse(config, key, allowed, f"{key}={longest}")
+
+
+def _check_reference(config: Config, factory: PolicyFactory, instructions: list[str]) -> Iterator[str]:
+    """The reference of the KL penalty must be of the policy's class and sizes."""
+    ref = config.actor_rollout_ref
+    if ref.ref.path is None or not (Path(ref.ref.path) / "config.json").is_file():
+        return  # reported by siirl.config.checks
+    try:
+        factory.longest_prompt(replace(ref.model, path=ref.ref.path, lora_rank=0), ref.embodied, instructions)
+    except ValueError as error:
+        yield f"{given(config, 'actor_rollout_ref.ref.path')}: {error}"
 
 
 def _check_untrainable(config: Config, reason: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""``python -m siirl.client.sft``: train a small OpenVLA-OFT from nothing on demonstrations, as a start for RL."""
+"""``python -m siirl.client.sft``: train a small OpenVLA-OFT or OpenVLA from nothing on demonstrations, as a start for RL."""
 
 import argparse
 import json
@@ -146,6 +146,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--steps", type=at_least(1), default=SFTConfig.steps, help="optimizer steps")
     add("--batch-size", type=at_least(1), default=SFTConfig.batch_size, help="samples per step")
     add("--lr", type=float, default=SFTConfig.lr, help="peak learning rate")
+    add("--max-shift", type=at_least(0), default=SFTConfig.max_shift, help="largest random shift of a frame, pixels")
     add("--seed", type=at_least(0), default=SFTConfig.seed, help="seeds weights, batches and augmentation")
     add("--log-every", type=at_least(1), default=SFTConfig.log_every, help="steps between measurements")
     add("--threads", type=at_least(1), default=2, help="PyTorch threads")
@@ -174,7 +175,13 @@ def run(args: argparse.Namespace) -> None:
     data = load_demos(args.demos, columns, args.gripper, architecture)
     check_words(words, data.demos)
     config = SFTConfig(
-        args.steps, args.batch_size, args.lr, log_every=args.log_every, seed=args.seed, frame_every=args.frame_every
+        args.steps,
+        args.batch_size,
+        args.lr,
+        max_shift=args.max_shift,
+        log_every=args.log_every,
+        seed=args.seed,
+        frame_every=args.frame_every,
     )
     split(np.array([demo.trial for demo in data.demos]), config.holdout)  # raises here, not after the frames
     policy = new_policy(architecture, words, args.suite, dataset_statistics(data.demos))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from siirl.config.acting import check_compiler, check_sampling
+from siirl.config.algorithms import check_critic, check_estimator, check_levels, check_reference, group_too_small
 from siirl.config.cluster import check_machines, check_offload, check_staleness
 from siirl.config.keys import get_value, given, refuse
 from siirl.config.lora import check_lora
@@ -30,18 +31,6 @@ def check_config(config: Config) -> list[str]:
     return [line for check in checks for line in check(config)]
 
 
-def check_estimator(config: Config) -> Iterator[str]:
-    """GRPO scores whole episodes against their group: it has no discount and no lambda; nothing has a value model."""
-    estimator = given(config, "algorithm.adv_estimator")
-    for key in ("algorithm.gamma", "algorithm.lam"):
-        if config.algorithm.adv_estimator == "grpo" and get_value(config, key) != 1:
-            yield refuse(config, key, f"1.0 with {estimator}, which scores whole episodes", f"{key}=1.0")
-    if config.critic.use_critic_model:
-        key = "critic.use_critic_model"
-        allowed = f"false with {estimator}; no estimator of this version uses a value model"
-        yield refuse(config, key, allowed, f"{key}=false")
-
-
 def check_bounds(config: Config) -> Iterator[str]:
     """The accuracy band must be one that a group of n episodes can fall into."""
     sampling, n = config.algorithm.embodied_sampling, config.actor_rollout_ref.rollout.n
@@ -49,6 +38,12 @@ def check_bounds(config: Config) -> Iterator[str]:
     lower, upper = f"{SAMPLING}.accuracy_lower_bound", f"{SAMPLING}.accuracy_upper_bound"
     if low > high:
         yield refuse(config, lower, f"at most {given(config, upper)}", f"{lower}={high} {upper}={low}")
+    elif group_too_small(config):
+        pass  # reported by check_estimator
+    elif n == 1 and sampling.filter_accuracy and 0 < low <= high < 1:
+        key, band = f"{SAMPLING}.filter_accuracy", f"[{low}, {high}]"
+        allowed = f"false with {given(config, ROLLOUT + '.n')}: the accuracy of one episode is 0 or 1, never in {band}"
+        yield refuse(config, key, allowed, f"{key}=false, or a larger {ROLLOUT}.n")
     elif sampling.filter_accuracy and not any(low <= k / n <= high for k in range(n + 1)):
         allowed = (
             f"bounds that a group can reach: with {given(config, ROLLOUT + '.n')} its accuracy is k/{n} for a whole k"
@@ -89,12 +84,11 @@ def check_batches(config: Config) -> Iterator[str]:
     steps = trainer.total_training_steps
     if steps is not None:
         updates = steps * actor.ppo_epochs * math.ceil(batch / actor.ppo_mini_batch_size)
-        if actor.optim.lr_warmup_steps >= updates:
-            key = f"{ACTOR}.optim.lr_warmup_steps"
-            total = given(config, "trainer.total_training_steps")
-            yield refuse(
-                config, key, f"below {updates}, the optimizer steps that {total} gives", f"{key}={updates // 10}"
-            )
+        for key in (f"{ACTOR}.optim.lr_warmup_steps", "critic.warmup_steps"):
+            if get_value(config, key) >= updates:
+                total = given(config, "trainer.total_training_steps")
+                allowed = f"below {updates}, the optimizer steps that {total} gives"
+                yield refuse(config, key, allowed, f"{key}={updates // 10}")
     if config.data.train_files == config.data.val_files:
         allowed = f"a file other than {given(config, 'data.train_files')}"
         yield refuse(config, "data.val_files", allowed, "give the two manifests different names")
@@ -145,6 +139,10 @@ def check_env(config: Config) -> Iterator[str]:
     if env.task_ids is not None and (not env.task_ids or len(set(env.task_ids)) < len(env.task_ids)):
         key = f"{ENV}.task_ids"
         yield refuse(config, key, "a list of at least one task, each named once, or null for all", f"{key}=null")
+    gpus = "trainer.n_gpus_per_node"
+    if env.sim_backend == "gpu" and config.trainer.n_gpus_per_node == 0:
+        key = f"{ENV}.sim_backend"
+        yield refuse(config, key, f"cpu with {given(config, gpus)}", f"{key}=cpu, or {gpus}=<GPUs of a machine>")
     stages = f"{ROLLOUT}.pipeline_stage_num"
     if get_value(config, stages) > env.num_envs:
         allowed = f"at most {given(config, ENV + '.num_envs')}: each stage needs a simulator slot"
@@ -249,6 +247,9 @@ def check_outputs(config: Config) -> Iterator[str]:
 
 TRAINING_CHECKS = (
     check_estimator,
+    check_critic,
+    check_levels,
+    check_reference,
     check_bounds,
     check_refill,
     check_batches,

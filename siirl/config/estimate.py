@@ -11,6 +11,7 @@ from siirl.config.lora import adapter_parameters
 from siirl.config.placement import WORKER_ROLES, Placement, place, slots_per_machine, spread
 from siirl.config.schema import Config, EmbodiedConfig
 from siirl.config.shapes import Shapes, folder_shapes, published_shapes
+from siirl.config.value_head import policy_shapes, value_head_parameters
 from siirl.rewards.base import REWARDS
 
 GIB = 2**30
@@ -51,16 +52,17 @@ def estimate_rows(config: Config) -> list[Row]:
     ref, training = config.actor_rollout_ref, not config.trainer.val_only
     embeds = training and REWARDS.get(config.algorithm.reward).needs_embedding
     placement = place(config, {"env", "rollout", *(["embedding"] if embeds else []), *(["actor"] if training else [])})
-    shapes = folder_shapes(Path(ref.model.path)) or published_shapes()
+    shapes = policy_shapes(Path(ref.model.path)) or published_shapes()
+    added = adapter_parameters(shapes, ref.model) + value_head_parameters(config, shapes)
     encoder = _encoder_parameters(ref.embodied) if embeds else 0
     ranks, rows = len(placement.get("actor", ())), []
     for where, roles in _kinds(placement).items():
         held = _actor(config, shapes, ranks) if "actor" in roles else {}
         if "rollout" in roles and ("actor" not in roles or ranks > 1):
             half = ref.model.dtype == "bf16"
-            held["whole weights for acting" + (", mostly bf16" if half else ", float32")] = acting_bytes(
-                shapes, half
-            ) + FP32 * adapter_parameters(shapes, ref.model)
+            held["whole weights for acting" + (", mostly bf16" if half else ", float32")] = (
+                acting_bytes(shapes, half) + FP32 * added
+            )
         if ref.model.dtype == "bf16" and "actor" in roles:
             held["bf16 copies of the weights in a forward"] = copy_bytes(shapes)
         if "embedding" in roles and encoder:
@@ -79,14 +81,14 @@ def _kinds(placement: Placement) -> dict[str, set[str]]:
 
 
 def parameter_counts(config: Config) -> tuple[int, int, bool]:
-    """Parameters of the policy without adapters, those of its adapters, and whether they are of the policy folder or, where
-    that holds no weights, of the published 7B.
+    """Parameters of the policy without adapters and value head, those of its adapters, and whether they are of the policy
+    folder or, where that holds no weights, of the published 7B.
 
     Raises:
         ValueError: a file of weights is damaged.
     """
     model = config.actor_rollout_ref.model
-    found = folder_shapes(Path(model.path))
+    found = policy_shapes(Path(model.path))
     shapes = found or published_shapes()
     return _parameters(shapes), adapter_parameters(shapes, model), bool(found)
 
@@ -99,7 +101,8 @@ def _actor(config: Config, shapes: Shapes, ranks: int) -> dict[str, float]:
     """Bytes of one rank of the update."""
     ref = config.actor_rollout_ref
     size, adapters = _parameters(shapes), adapter_parameters(shapes, ref.model)
-    trained, chunks = adapters or size, ref.actor.ppo_micro_batch_size_per_gpu
+    head, chunks = value_head_parameters(config, shapes), ref.actor.ppo_micro_batch_size_per_gpu
+    trained = (adapters or size) + head
     forward = Forward(
         chunks=chunks,
         views=ref.embodied.num_images_in_input,
@@ -110,11 +113,11 @@ def _actor(config: Config, shapes: Shapes, ranks: int) -> dict[str, float]:
     )
     shard = f"1/{ranks} of " if ranks > 1 else ""
     return {
-        f"{shard}policy weights, float32": FP32 * (size + adapters) / ranks,
+        f"{shard}policy weights, float32": FP32 * (size + adapters + head) / ranks,
         f"{shard}gradients, float32": FP32 * trained / ranks,
         f"{shard}AdamW's two moments, float32": 2 * FP32 * trained / ranks,
         f"activations of {chunks} chunks": activation_bytes(shapes, forward),
-    }
+    } | ({f"{shard}reference weights, float32": FP32 * size / ranks} if ref.ref.path else {})
 
 
 def _trajectories(config: Config) -> Row:

@@ -1,14 +1,12 @@
 """The config tree as a flat table of dotted keys: their types, limits and defaults, and the conversion of values."""
 
 import dataclasses
-import difflib
 import math
 import types
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, get_args, get_origin
 
-from siirl.config.aliases import ALIASES
 from siirl.config.problems import ConfigError, problem, show
 from siirl.config.schema import Config
 from siirl.registry import did_you_mean
@@ -128,36 +126,6 @@ def given(config: Config, key: str) -> str:
     return f"{key}={show(get_value(config, key))}"
 
 
-def suggest(name: str) -> str:
-    """A did-you-mean for an unknown dotted name, or an empty string.
-
-    The last part of the name counts most, and a part of it is enough: ``embodied.img_size`` finds
-    ``actor_rollout_ref.embodied.embedding_img_size``.
-    """
-    parent, _, leaf = name.rpartition(".")
-
-    def ratio(a: str, b: str) -> float:
-        return difflib.SequenceMatcher(None, a, b).ratio()
-
-    def likeness(candidate: str) -> tuple[float, float]:
-        candidate_parent, _, candidate_leaf = candidate.rpartition(".")
-        part = leaf and (candidate_leaf.endswith(f"_{leaf}") or leaf.endswith(f"_{candidate_leaf}"))
-        alike = max(ratio(leaf, candidate_leaf), 0.95 if part else 0.0)
-        return 2 * alike + ratio(parent, candidate_parent), alike
-
-    for key in KEYS.values():
-        if key.is_mapping and ratio(parent, key.name) >= 0.7:
-            return f"did you mean {key.name}.{leaf}?"
-    best = max([*KEYS, *ALIASES], key=likeness)
-    return f"did you mean {best}?" if likeness(best)[1] >= 0.7 else ""
-
-
-def unknown_key(name: str, value: Any) -> str:
-    """The problem of a key that does not exist."""
-    where = "the keys listed by `python -m siirl.config.reference` (docs/config.md)"
-    return problem(name, value, f"no such key; allowed are {where}", suggest(name) or "remove it")
-
-
 def convert(key: Key, value: Any) -> Any:
     """``value`` (from YAML or the command line) as the type of ``key``.
 
@@ -217,6 +185,8 @@ def _scalar(key: Key, given: Any) -> Any:
 
 def _fix(key: Key, given: Any) -> str:
     """What to write instead of ``given``."""
+    if key.is_mapping:
+        return f"write a mapping, e.g. {key.name}={{env: 0-3, rollout: 4-7, actor: 8-15}}, or leave it out"
     if key.is_list and not isinstance(given, list):
         return f"write a list, e.g. {key.name}=[{show(given)}]"
     if key.choices and isinstance(given, str) and (hint := did_you_mean(given, list(map(show, key.choices)))):

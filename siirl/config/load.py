@@ -6,8 +6,9 @@ reads the values of the command line; the conversion to the typed tree is ours, 
 
 import argparse
 import dataclasses
+import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,17 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from siirl.config.aliases import ALIASES, our_key
+from siirl.config.aliases import holds_names
 from siirl.config.checks import check_config
-from siirl.config.keys import KEYS, SECTIONS, convert, set_value, unknown_key
-from siirl.config.overrides import (
-    entry_of,
-    misspelt_group,
-    one_line,
-    parse_overrides,
-    selects_file,
-    unknown_choices,
-)
-from siirl.config.placement import with_entry
-from siirl.config.problems import ConfigError, mentions, problem, show
+from siirl.config.collect import collect
+from siirl.config.keys import KEYS, SECTIONS
+from siirl.config.overrides import misspelt_group, one_line, parse_overrides, selects_file, unknown_choices
+from siirl.config.problems import ConfigError, problem
+from siirl.config.reading import Reading
 from siirl.config.schema import Config
 from siirl.registry import did_you_mean
+
+log = logging.getLogger(__name__)
 
 
 def shipped_folder(name: str) -> Path:
@@ -61,25 +58,6 @@ The keys that matter most (every key: docs/config.md, or python -m siirl.config.
 EXAMPLE = "example: python -m siirl.client.main_dag --config-name=quickstart trainer.total_training_steps=10"
 
 
-@dataclass
-class Reading:
-    """A config as far as it could be read.
-
-    Attributes:
-        config: what was given; where a value was unusable, the default stands in.
-        problems: what is wrong with it, one line each.
-        bad_keys: the keys where a default stands in.
-    """
-
-    config: Config
-    problems: list[str] = field(default_factory=list)
-    bad_keys: set[str] = field(default_factory=set)
-
-    def check(self, checker: Callable[[Config], list[str]]) -> None:
-        """Add the checker's problems, except those that speak of a stand-in value."""
-        self.problems += [line for line in checker(self.config) if not mentions(line, self.bad_keys)]
-
-
 def load_config(
     config_name: str,
     overrides: Sequence[str] = (),
@@ -102,6 +80,8 @@ def load_config(
         reading.check(checker)
     if reading.problems:
         raise ConfigError(reading.problems)
+    if reading.without_effect:
+        log.info(reading.ignored())
     return reading.config
 
 
@@ -135,19 +115,29 @@ def read_config(config_name: str, overrides: Sequence[str] = (), config_dir: str
     folders.append(shipped_folder("configs"))
     parsed, reading.problems = parse_overrides(overrides)
     selections = {text: override for text, override in parsed if selects_file(override, folders)}
-    values = {name: key.default for name, key in KEYS.items()}
+    register_resolvers()
+    files: list[tuple[str, Any]] = []
     try:
-        tree = _compose(config_name.removesuffix(".yaml"), selections, folders)
-        _collect(_flatten(tree), values, reading)
+        files = list(_flatten(_compose(config_name.removesuffix(".yaml"), selections, folders)))
     except ConfigError as error:
         reading.problems += error.problems
         reading.bad_keys = set(KEYS)  # what the files set is unknown, so combinations cannot be judged
     settings = [o for text, o in parsed if text not in selections]
     misspelt = {o.key_or_group: wrong for o in settings if (wrong := misspelt_group(o, folders))}
     reading.problems += misspelt.values()
-    _collect([(o.key_or_group, o.value()) for o in settings if o.key_or_group not in misspelt], values, reading)
-    _fill(reading, values)
+    collect(files, [(o.key_or_group, o.value()) for o in settings if o.key_or_group not in misspelt], reading)
     return reading
+
+
+def register_resolvers() -> None:
+    """What ``${name:…}`` may call: shipped assets, and the arithmetic of RLinf's earlier configs."""
+    resolvers: dict[str, Callable[..., Any]] = {
+        "asset": lambda name: str(shipped_folder("assets") / name),
+        "multiply": lambda a, b: a * b,
+        "int_div": lambda a, b: a // b,
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
 
 
 def _compose(name: str, selections: dict[str, Override], folders: list[Path]) -> dict[str, Any]:
@@ -162,7 +152,8 @@ def _compose(name: str, selections: dict[str, Override], folders: list[Path]) ->
         raise ConfigError(unknown)
     others = ",".join("'file://" + str(f).replace("'", "\\'") + "'" for f in folders if f != home)
     try:
-        with initialize_config_dir(str(home), version_base="1.3"):
+        with warnings.catch_warnings(), initialize_config_dir(str(home), version_base="1.3"):
+            warnings.filterwarnings("ignore", ".*Defaults list is missing `_self_`")  # it comes last, as in RLinf's
             composed = compose(name, [f"hydra.searchpath=[{others}]", *selections])
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         fix = f"repair the file in {home}, or the selection"
@@ -176,64 +167,11 @@ def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted names and values of a nested mapping; a mapping that is no section of ours counts as a value."""
     for name, value in tree.items():
         dotted = f"{prefix}.{name}".lstrip(".")
-        if isinstance(value, dict) and dotted in SECTIONS:
+        is_section = dotted in SECTIONS or dotted not in KEYS or holds_names(dotted)
+        if isinstance(value, dict) and is_section and (value or dotted in SECTIONS):
             yield from _flatten(value, dotted)
-        elif isinstance(value, dict) and dotted not in KEYS:
-            yield from _flatten(value, dotted) if value else [(dotted, value)]
         else:
             yield dotted, value
-
-
-def _collect(given: Any, values: dict[str, Any], reading: Reading) -> None:
-    """Put known keys of one source (the files, or the command line) into ``values`` and report the others."""
-    spelled: dict[str, tuple[str, Any]] = {}
-    for name, value in given:
-        key = our_key(name)
-        if key in KEYS:
-            before, other = spelled.setdefault(key, (name, value))
-            if before != name and other != value:
-                allowed = f"{show(other)}, since {before}={show(other)} is the same setting under another name"
-                reading.problems.append(problem(name, value, allowed, f"keep one of the two, {name} or {before}"))
-                reading.bad_keys.add(key)
-            spelled[key] = name, value
-            values[key] = value
-        elif mapping := entry_of(name):
-            _set_entry(mapping, name, value, values, reading)
-        elif name in SECTIONS:
-            members = ", ".join(f.name for f in dataclasses.fields(SECTIONS[name]))
-            reading.problems.append(problem(name, value, f"a section with the keys {members}", f"set {name}.<key>"))
-        else:
-            reading.problems.append(unknown_key(name, value))
-
-
-def _set_entry(mapping: str, name: str, value: Any, values: dict[str, Any], reading: Reading) -> None:
-    """Change one entry of a mapping that was given before, or begin one."""
-    entries = {} if values[mapping] is None else values[mapping]
-    if isinstance(entries, dict):
-        values[mapping] = with_entry(entries, name.rpartition(".")[2], value)
-    else:
-        allowed = f"an entry of a mapping, and {mapping}={show(entries)} is none"
-        reading.problems.append(problem(name, value, allowed, f"set {mapping} as a whole"))
-
-
-def _fill(reading: Reading, values: dict[str, Any]) -> None:
-    """Resolve interpolations, convert every value and set it in the tree."""
-    OmegaConf.register_new_resolver("asset", lambda name: str(shipped_folder("assets") / name), replace=True)
-    tree = OmegaConf.create({})
-    for name, value in values.items():
-        OmegaConf.update(tree, name, value)
-    for alias, name in ALIASES.items():  # a value may refer to a setting by either name
-        OmegaConf.update(tree, alias, f"${{{name}}}")
-    for name, key in KEYS.items():
-        try:
-            value = OmegaConf.select(tree, name, throw_on_missing=True)
-            value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-            set_value(reading.config, name, convert(key, value))
-        except (ConfigError, OmegaConfBaseException) as error:
-            reading.bad_keys.add(name)
-            fix = "give it a value, or repair what it refers to"
-            unresolved = [problem(name, values[name], f"{key.allowed} ({one_line(error)})", fix)]
-            reading.problems += error.problems if isinstance(error, ConfigError) else unresolved
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:

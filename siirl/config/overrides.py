@@ -18,6 +18,8 @@ CLOSING = {"[": "]", "{": "}", "(": ")"}
 QUOTES = "'\""
 ENTRY = re.compile(r"((?:[a-z_]+\s*,\s*)*[a-z_]+)\s*:\s*(\[[^\]]*\]|all|\d[\d\s,-]*)")
 """Names and slots as a user may write them in a mapping, e.g. ``env,rollout: 0-3,8``."""
+TOP_LEVEL_NAME = re.compile(r"(?:^|(?<!\\),)\s*([^:{}]+?)\s*:")
+"""What stands before a colon in a mapping, which may hold escaped commas."""
 
 
 def parse_overrides(overrides: Sequence[str]) -> tuple[list[tuple[str, Override]], list[str]]:
@@ -32,7 +34,10 @@ def parse_overrides(overrides: Sequence[str]) -> tuple[list[tuple[str, Override]
             fix = _fix(parser, name, value) if sign else "write key=value"
             problems.append(f"{text}: allowed: key=value in Hydra's override grammar ({one_line(error)}). Fix: {fix}.")
             continue
-        if override.is_sweep_override():
+        if twice := _named_twice(value):
+            fix = "keep one of them"
+            problems.append(problem(name, value, f"each name once, and {twice} is there twice", fix))
+        elif override.is_sweep_override():
             takes_list = _takes_list(name)
             fix = f"write a list in brackets: {name}=[{value}]" if takes_list else f"give {name} one value"
             problems.append(problem(name, value, "the value of a single run; sweeps are not supported", fix))
@@ -43,6 +48,15 @@ def parse_overrides(overrides: Sequence[str]) -> tuple[list[tuple[str, Override]
         else:
             parsed.append((text, override))
     return parsed, problems
+
+
+def _named_twice(text: str) -> str | None:
+    """The first name that a mapping on the command line holds twice: Hydra keeps the last one without a word."""
+    text = text.strip()
+    if not text.startswith("{") or not text.endswith("}"):
+        return None
+    names = [name.strip() for name in TOP_LEVEL_NAME.findall(re.sub(r"\[[^\]]*\]", "", text[1:-1]))]
+    return next((name for i, name in enumerate(names) if name in names[:i]), None)
 
 
 def selects_file(override: Override, folders: Sequence[Path]) -> bool:

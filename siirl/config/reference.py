@@ -4,6 +4,7 @@ from siirl.config.aliases import ALIASES
 from siirl.config.keys import SECTIONS, Key, get_value, keys_of
 from siirl.config.load import read_config, shipped_folder
 from siirl.config.problems import show
+from siirl.config.schema import Config
 
 HEADER = """\
 # Config keys
@@ -17,8 +18,8 @@ asset, `${oc.env:NAME}` an environment variable and `${data.train_files}` anothe
 OTHER_NAMES = """
 ## Other names
 
-Accepted wherever the key is, for configs that were written for other trainers. Given under both names, a setting must be
-the same.
+Accepted wherever the key is, for configs that were written for RLinf. Given under both names, a setting must be the same.
+[Coming from RLinf](coming_from_rlinf.md) has these and the keys whose values are translated.
 
 | also | the key |
 |---|---|
@@ -36,15 +37,19 @@ def describe(key: Key) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
+SMALL = "_cpu_small"
+
+
 def describe_file(name: str) -> str:
-    """What a shipped YAML file sets, as a table."""
-    config = read_config(name).config
-    lines = [f"\n### {name}\n", "| key | value |", "|---|---|"]
+    """What a shipped YAML file sets, as a table; of a small one, what it sets otherwise than the file it is made from."""
+    config, whole = read_config(name).config, name.removesuffix(SMALL)
+    usual = read_config(whole).config if whole != name else Config()
+    lines = [f"\n### {name}\n", *([f"As {whole}, but:\n"] if whole != name else []), "| key | value |", "|---|---|"]
     assets = f"{shipped_folder('assets')}/"
     for section, kind in SECTIONS.items():
         for key in keys_of(kind, section):
             value = get_value(config, key.name)
-            if value != key.default:
+            if value != get_value(usual, key.name):
                 shown = f"${{asset:{value.removeprefix(assets)}}}" if str(value).startswith(assets) else show(value)
                 lines.append(f"| `{key.name}` | `{shown}` |")
     return "\n".join(lines)

@@ -73,11 +73,18 @@ class AlgorithmConfig:
     """Reward, filter and advantage."""
 
     workflow_type: str = key("embodied", "Kind of workflow.", choices=("embodied",))
-    reward: str = key("srpo", "Reward of an episode: srpo (failures by their distance to successes) or sparse (success 1, failure 0).")
-    adv_estimator: str = key("grpo", "Advantage estimator.")
-    gamma: float = key(1.0, "Discount. grpo scores whole episodes: only 1 is allowed with it.", above=0, maximum=1)
-    lam: float = key(1.0, "GAE's lambda. grpo has no value estimates: only 1 is allowed with it.", minimum=0, maximum=1)
-    norm_adv_by_std_in_grpo: bool = key(True, "Divide GRPO's advantage by the group's standard deviation.")
+    reward: str = key("srpo", "Reward: srpo (of an episode; failures by their distance to successes), sparse (of an episode: success 1, failure 0) or env (the simulator's own, of every step).")
+    adv_estimator: str = key("grpo", "Advantage estimator: gae (PPO, needs critic.use_critic_model), grpo, dr_grpo (not divided by the standard deviation), rloo or reinforce_plus_plus.")
+    gamma: float = key(1.0, "Discount of gae, per chunk or per action as reward_type says; below 1 with the rewards sparse and env, where the value of an episode's last observation stands for what the time limit cut off. The other estimators score whole episodes: only 1 is allowed with them.", above=0, maximum=1)
+    lam: float = key(1.0, "GAE's lambda. The other estimators have no value estimates: only 1 is allowed with them.", minimum=0, maximum=1)
+    reward_type: str = key("chunk_level", "With gae, what rewards, values and advantages belong to: chunk_level, a chunk (its rewards are added up); action_level, each action in it.", choices=("chunk_level", "action_level"))
+    normalize_advantages: bool = key(True, "With gae: advantages of a batch are shifted and scaled to mean 0 and standard deviation 1.")
+    norm_adv_by_std_in_grpo: bool = key(True, "Divide grpo's advantage by the group's standard deviation; dr_grpo is grpo without.")
+    logprob_type: str = key(
+        "token_level",
+        "What has a probability ratio of its own in the loss: token_level, each action token; action_level, each action; chunk_level, each chunk. Entropy and KL are added up likewise.",
+        choices=("token_level", "action_level", "chunk_level"),
+    )
     embodied_sampling: EmbodiedSamplingConfig = section(EmbodiedSamplingConfig, "Which groups train.")
     filter_groups: FilterGroupsConfig = section(FilterGroupsConfig, "Refilling of filtered batches.")
 
@@ -126,10 +133,13 @@ class ActorConfig:
     grad_clip: float = key(1.0, "Largest gradient norm; a larger gradient is scaled down.", above=0)
     clip_ratio_low: float = key(0.2, "PPO's lower clip: ratios below 1 − this stop the gradient.", above=0, maximum=1)
     clip_ratio_high: float = key(0.28, "PPO's upper clip: ratios above 1 + this stop the gradient.", above=0)
+    clip_ratio_c: float | None = key(None, "Dual clip: where the advantage is negative, the loss is at most this times its size; null: no such bound.", above=1)
+    kl_loss_coef: float = key(0.0, "Weight of a penalty on the KL divergence from the frozen policy in actor_rollout_ref.ref.path; 0: none, and nothing is computed.", minimum=0)
+    kl_loss_type: str = key("k3", "Estimator of that divergence, with r = reference / policy probability: k1 −log r, k2 (log r)² / 2, k3 r − 1 − log r.", choices=("k1", "k2", "k3"))
     loss_agg_mode: str = key(
         "token-mean",
         "What weighs the same in the loss: token-mean, every token; seq-mean-token-mean, every episode, whatever its length. "
-        "With token-mean, failures outweigh successes, because they last longer.",
+        "With token-mean, failures outweigh successes, because they last longer. The value loss is a mean over values either way.",
         choices=("token-mean", "seq-mean-token-mean"),
     )
     behavior_weight_cap: float = key(
@@ -137,6 +147,13 @@ class ActorConfig:
     )
     entropy_coeff: float = key(0.0, "Weight of the entropy bonus.", minimum=0)
     shuffle: bool = key(True, "Shuffle the episodes over mini-batches in every epoch; otherwise prompt by prompt.")
+
+
+@dataclass
+class RefConfig:
+    """The frozen policy that the KL penalty refers to."""
+
+    path: str | None = key(None, "Folder of the reference policy, of the same class and sizes as the policy, often the one that training starts from. Only with actor.kl_loss_coef > 0.")
 
 
 @dataclass
@@ -169,21 +186,24 @@ class RolloutConfig:
 class EnvConfig:
     """The simulator: tasks, episodes and rendering."""
 
-    env_type: str = key("libero", "Environment library.")
-    env_name: str = key("libero_spatial", "Task suite. For LIBERO: libero_spatial, libero_object, libero_goal, libero_10 (= libero_long), libero_90.")
+    env_type: str = key("libero", "Environment library: libero or maniskill.")
+    env_name: str = key("libero_spatial", "Task suite. For LIBERO: libero_spatial, libero_object, libero_goal, libero_10 (= libero_long), libero_90; for ManiSkill the id of a task, e.g. PickCube-v1.")
     task_ids: list[int] | None = key(None, "Tasks of the suite to use; null: all.")
     num_envs: int = key(2, "Simulator slots per rollout worker.", minimum=1)
     max_steps: int | None = key(None, "Steps after which an episode is truncated; null: the suite's usual number.", minimum=1)
-    num_steps_wait: int = key(10, "Steps with a still arm after each reset, for objects to settle.", minimum=0)
-    num_trials_per_task: int = key(50, "Initial states used of each task.", minimum=1)
+    sim_backend: str = key("cpu", "ManiSkill only: where it simulates and renders. cpu: one simulator per process; gpu: all num_envs of a rollout worker in one batch, which step together.", choices=("cpu", "gpu"))
+    asset_dir: str | None = key(None, "ManiSkill only: folder of the assets that some of its tasks need, as its own MS_ASSET_DIR; null: that variable, else ~/.maniskill.")
+    num_steps_wait: int = key(10, "LIBERO only: steps with a still arm after each reset, for objects to settle.", minimum=0)
+    num_trials_per_task: int = key(50, "Initial states used of each task; with ManiSkill the seeds from 0 on.", minimum=1)
     num_holdout_trials: int = key(
         0, "The last this many of them are for validation only; 0: training and validation use all of them. All of them only with trainer.val_only.", minimum=0
     )
     model_family: str = key("openvla", "Conventions of image orientation and gripper sign.", choices=("openvla",))
     image_size: int = key(256, "Side of the rendered camera images, pixels.", minimum=16)
-    antialiasing: bool = key(True, "4× multisampling in the renderer; without it a frame costs half.")
+    camera_fov: float | None = key(None, "ManiSkill only: opening angle of the main camera, radians; a smaller one makes objects larger in the picture; null: the suite's own.", above=0, maximum=3)
+    antialiasing: bool = key(True, "LIBERO only: 4× multisampling in the renderer; without it a frame costs half.")
     max_texture_size: int | None = key(
-        None, "Shrink textures to this side in a copy cached per user: half the memory, images differ by 0.4 of 255 on average; null: as published.", minimum=64
+        None, "LIBERO only: shrink textures to this side in a copy cached per user: half the memory, images differ by 0.4 of 255 on average; null: as published.", minimum=64
     )
     step_timeout: float = key(120.0, "Longest time a simulator may take for one chunk or reset, seconds; then it is replaced. trainer.backend=inline cannot interrupt a simulator and waits.", above=0)
 
@@ -213,6 +233,7 @@ class ActorRolloutRefConfig:
 
     model: ModelConfig = section(ModelConfig, "The policy.")
     actor: ActorConfig = section(ActorConfig, "The update.")
+    ref: RefConfig = section(RefConfig, "The reference of the KL penalty.")
     rollout: RolloutConfig = section(RolloutConfig, "Acting.")
     embodied: EmbodiedConfig = section(EmbodiedConfig, "What is special to robots.")
 
@@ -221,7 +242,13 @@ class ActorRolloutRefConfig:
 class CriticConfig:
     """The value model."""
 
-    use_critic_model: bool = key(False, "Train a value model. SRPO and GRPO have none: only false is allowed with them.")
+    use_critic_model: bool = key(False, "Train a value head on the policy's own network. Only with algorithm.adv_estimator=gae, which needs it.")
+    position: str = key("first_action", "Whose last hidden state the value head reads: first_action, where the first action is predicted; last_prompt, the prompt's last token. The same place in openvla.", choices=("first_action", "last_prompt"))
+    lr: float = key(1e-3, "Learning rate of the value head.", above=0)
+    loss_coef: float = key(0.5, "Weight of the value loss.", above=0)
+    clip: float | None = key(0.2, "Values that move further than this from those of the rollout stop the gradient, as in PPO's code; null: no clip.", above=0)
+    huber_delta: float = key(10.0, "The value loss is quadratic in errors up to this, and linear beyond.", above=0)
+    warmup_steps: int = key(0, "Optimizer steps at the start that train the value head alone.", minimum=0)
 
 
 @dataclass

@@ -167,6 +167,6 @@ def _used_roles(graph: Graph, config: Config) -> set[str]:
 def _processes(config: Config) -> tuple[int, ...]:
     """The simulator slots of each process of a rollout worker: as few processes as can hold them, with one more or less each."""
     env = config.actor_rollout_ref.embodied.env
-    count = math.ceil(env.num_envs / ENVS.get(env.env_type).max_slots_per_process)
+    count = math.ceil(env.num_envs / ENVS.get(env.env_type).max_slots_per_process(env))
     each, rest = divmod(env.num_envs, count)
     return tuple(each + (process < rest) for process in range(count))

@@ -13,7 +13,7 @@ from siirl.dag.compile import Plan
 from siirl.dag.graph import Node, NodeOutput
 from siirl.data.manifest import Prompt
 from siirl.data.sampler import PromptSampler, episode_specs
-from siirl.data.trajectory import CANCELLED, Episode, EpisodeSpec, EpisodeSummary, Group
+from siirl.data.trajectory import CANCELLED, Episode, EpisodeSpec, EpisodeSummary, Group, Target
 from siirl.policies.base import Sampling
 from siirl.roles.queue import Task, task_of
 from siirl.workers.base import Future, Workers
@@ -153,8 +153,8 @@ class Executor:
         if node.role == "actor":
             references = [e.trajectory for e in episodes]
             chunks = [e.summary.chunks for e in episodes]
-            advantages = np.array([e.columns["advantage"] for e in episodes], np.float32)
-            return self.workers.submit(str(node.op), references, chunks, advantages).result()
+            targets = [_target(e) for e in episodes]
+            return self.workers.submit(str(node.op), references, chunks, targets).result()
         output = self._call(node, episodes) if node.role == "driver" else self._submit(node, episodes).result()
         if not output.keep:
             raise ValueError(
@@ -284,3 +284,12 @@ def _add_columns(episodes: Sequence[Episode], columns: dict) -> None:
     for name, values in columns.items():
         for episode, value in zip(episodes, values, strict=True):
             episode.columns[name] = value
+
+
+def _target(episode: Episode) -> Target:
+    """What the update makes of an episode, from its columns."""
+    returns = episode.columns.get("return")
+    return Target(
+        np.asarray(episode.columns["advantage"], np.float32),
+        None if returns is None else np.asarray(returns, np.float32),
+    )

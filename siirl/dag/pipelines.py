@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from siirl.algorithms.base import ADVANTAGES
+from siirl.algorithms.base import ADVANTAGES, EpisodeReturns
 from siirl.algorithms.filters import accuracy_filter
 from siirl.config.schema import Config
 from siirl.dag.graph import Graph, Node, NodeOutput
@@ -33,6 +33,7 @@ def reward_episodes(episodes: Sequence[Episode], config: Config) -> NodeOutput:
     numbers = {task: i for i, task in enumerate(dict.fromkeys(tasks))}
     inputs = RewardInputs(
         success=np.array([e.summary.success for e in episodes]),
+        env=np.array([e.summary.reward_sum for e in episodes]),
         task=np.array([numbers[task] for task in tasks]),
         embeddings=np.stack([e.columns["embedding"] for e in episodes]) if reward.needs_embedding else None,
     )
@@ -40,17 +41,42 @@ def reward_episodes(episodes: Sequence[Episode], config: Config) -> NodeOutput:
 
 
 def estimate_advantages(episodes: Sequence[Episode], config: Config) -> NodeOutput:
-    """The advantages that `algorithm.adv_estimator` names."""
-    scores = np.array([e.columns["reward"] for e in episodes])
-    groups = np.array([e.summary.spec.group_id for e in episodes])
-    estimate = ADVANTAGES.get(config.algorithm.adv_estimator)
-    return NodeOutput({"advantage": estimate(scores, groups, config.algorithm).tolist()})
+    """The advantages that `algorithm.adv_estimator` names, and returns where it trains values."""
+    estimator = ADVANTAGES.get(config.algorithm.adv_estimator)
+    chunk_len = config.actor_rollout_ref.embodied.action_chunks_len
+    final = REWARDS.get(config.algorithm.reward).final
+    found = estimator.function([episode_returns(e, chunk_len, final) for e in episodes], config.algorithm)
+    if config.critic.use_critic_model and found.returns is None:
+        raise ValueError(
+            f"algorithm.adv_estimator={config.algorithm.adv_estimator} gave no returns, which the value head learns; return "
+            "them from the estimator, or set critic.use_critic_model=false"
+        )
+    columns: dict[str, Sequence[object]] = {"advantage": found.advantages}
+    if found.returns is not None:
+        columns["return"] = found.returns
+    return NodeOutput(columns)
+
+
+def episode_returns(episode: Episode, chunk_len: int, final: bool) -> EpisodeReturns:
+    """What an estimator sees of an episode. A reward of the whole episode belongs to its last action; after a ``final`` one
+    nothing is still to come, and a value beyond the end would pay it twice."""
+    summary, score = episode.summary, float(episode.columns["reward"])
+    executed = np.full(summary.chunks, chunk_len)
+    executed[-1] = summary.steps - chunk_len * (summary.chunks - 1)
+    rewards = summary.rewards
+    if rewards is None:
+        rewards = np.zeros((summary.chunks, chunk_len), np.float32)
+        rewards[-1, executed[-1] - 1] = score
+    return EpisodeReturns(
+        score, summary.spec.group_id, rewards, executed, summary.values, truncated=summary.truncated and not final
+    )
 
 
 def embodied(config: Config) -> Graph:
     """Rollout → filter (→ video embedding, if the reward needs it) → reward → advantage → update.
 
-    With ``algorithm.reward=srpo`` this is SRPO, with ``sparse`` GRPO on success.
+    With ``algorithm.reward=srpo`` this is SRPO, with ``sparse`` GRPO on success; with ``adv_estimator=gae``, which
+    sees the values of the rollout, it is PPO.
     """
     nodes = [
         Node("rollout", "rollout", "run", per="episode"),

@@ -50,12 +50,14 @@ class EpisodeSummary:
         success: whether the goal was reached.
         steps: environment steps executed.
         chunks: policy forwards executed.
-        truncated: whether ``max_steps`` ended the episode.
+        truncated: whether ``max_steps`` ended the episode; else it ended by itself.
         policy_version: optimizer iterations behind the weights that acted first.
         weights_step: training step that these weights came from.
         drop_reason: why the episode must not train (NaN observation, cancelled, …), or None.
         retries: how often the episode was started again because its simulator died.
         seconds: wall time from reset to end, without a wait for new weights before the first action.
+        reward_sum: of the simulator's rewards.
+        rewards, values: as in the `Trajectory`, where an advantage estimator looks at them, else None.
     """
 
     spec: EpisodeSpec
@@ -68,6 +70,9 @@ class EpisodeSummary:
     retries: int = 0
     seconds: float = 0.0
     weights_step: int = 0
+    reward_sum: float = 0.0
+    rewards: np.ndarray | None = field(default=None, compare=False)
+    values: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass
@@ -84,6 +89,9 @@ class Trajectory:
         log_probs: log-probability of each sampled token under the behaviour policy, float32 [C, K].
         executed: environment steps executed of each chunk, int16 [C]; smaller than the chunk only where the episode
             ended.
+        rewards: the simulator's, of each action, float32 [C, T]; 0 for actions that were not executed.
+        values: what the policy expected of each observation, float32 [C + 1, V] (V = 1 for the whole chunk, or T, one for each
+            of its actions); the last one is 0 unless the episode was truncated. None without a value head.
     """
 
     summary: EpisodeSummary
@@ -92,6 +100,8 @@ class Trajectory:
     tokens: np.ndarray
     log_probs: np.ndarray
     executed: np.ndarray
+    rewards: np.ndarray
+    values: np.ndarray | None = None
 
     @property
     def frames(self) -> np.ndarray:
@@ -123,12 +133,26 @@ class Episode:
     Attributes:
         summary: the episode's numbers.
         trajectory: a `Trajectory`, or a reference to one in Ray's object store.
-        columns: values added by the nodes of the graph: ``embedding`` (`Stored`), ``reward``, ``advantage``.
+        columns: values added by the nodes of the graph: ``embedding`` (`Stored`), ``reward``, ``advantage``, and ``return`` where
+            values are trained.
     """
 
     summary: EpisodeSummary
     trajectory: Any
     columns: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the update makes of an episode of C chunks.
+
+    Attributes:
+        advantage: of the whole episode [], of each chunk [C], or of each action [C, T]; float32.
+        returns: what its values should have been, [C] or [C, T]; None where none are trained.
+    """
+
+    advantage: np.ndarray
+    returns: np.ndarray | None = None
 
 
 @dataclass

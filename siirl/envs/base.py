@@ -93,6 +93,9 @@ class Task:
 class Env(Protocol):
     """A simulator with one or many slots; a slot runs one episode at a time.
 
+    Slots that step together (`EnvFactory.lock_step`) are all named in each `step`: one that is left out while its episode runs
+    has given it up, and is reset before it is named again.
+
     The constructor takes an `EnvConfig`, whose ``num_envs`` is the number of slots of this process, and whether to render the
     wrist camera as well, and is cheap: building a simulator may wait for the first `reset`.
     """
@@ -115,16 +118,38 @@ class Env(Protocol):
 class EnvFactory(Protocol):
     """What is registered: builds an env, and lists and sizes its tasks without building a simulator."""
 
-    max_slots_per_process: int
-    """Slots that one process can hold (1: one simulator per process)."""
+    lock_step: bool
+    """Whether the slots of a process can only step together; whoever drives them then waits until each whose episode runs has its
+    actions. Means nothing where a process holds one slot."""
+
+    unused_keys: frozenset[str]
+    """Keys of `EnvConfig` that mean nothing here: values other than the default are refused."""
 
     def __call__(self, config: EnvConfig, wrist: bool = False) -> Env: ...
+
+    @staticmethod
+    def max_slots_per_process(config: EnvConfig) -> int:
+        """Slots that one process can hold (1: one simulator per process)."""
+        ...
+
+    @staticmethod
+    def has_wrist_camera(config: EnvConfig) -> bool:
+        """Whether a camera on the wrist can be rendered."""
+        ...
 
     @staticmethod
     def tasks(config: EnvConfig) -> list[Task]:
         """The tasks of ``config.env_name`` that ``config.task_ids`` names, all of them if that is None.
 
         Raises ValueError for an unknown suite or task, or a missing simulator.
+        """
+        ...
+
+    @staticmethod
+    def check_machine(config: EnvConfig) -> None:
+        """Raises ValueError when this machine lacks what a simulator of ``config.env_name`` needs, with the fix: drivers, assets.
+
+        Only asked where simulators will run; a plan for other machines is made without.
         """
         ...
 

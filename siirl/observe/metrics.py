@@ -88,7 +88,9 @@ def _step_of(line: str) -> int:
 def rollout_metrics(summaries: Sequence[EpisodeSummary], rewards: Sequence[float] | None = None) -> dict[str, float]:
     """What a step's n ≥ 1 episodes say, those of dropped groups included.
 
-    ``rollout/*`` leave out episodes with a ``drop_reason`` (they are 0 when all of them have one), ``env/*`` count all.
+    ``rollout/*`` and ``env/step_reward``, the simulator's reward of a step, leave out episodes with a ``drop_reason`` (they are 0
+    when all of them have one), the other ``env/*`` count all. ``env/termination_rate`` counts episodes that ended by themselves;
+    ``env/success_once`` is another name of ``env/success_rate``, which other trainers use.
 
     Args:
         summaries: of the step's episodes.
@@ -100,12 +102,16 @@ def rollout_metrics(summaries: Sequence[EpisodeSummary], rewards: Sequence[float
     metrics = {
         "rollout/success_rate": _mean([s.success for s in valid]),
         "rollout/episode_length": _mean([s.steps for s in valid]),
-        "env/success_once": _mean([s.success for s in summaries]),
+        "env/success_rate": (success := _mean([s.success for s in summaries])),
+        "env/success_once": success,
+        "env/termination_rate": _mean([not s.truncated and s.drop_reason is None for s in summaries]),
+        "env/step_reward": sum(s.reward_sum for s in valid) / max(sum(s.steps for s in valid), 1),
         "env/retries": float(sum(s.retries for s in summaries)),
         "env/dropped": float(reasons.total()),
     }
     if rewards is not None and len(rewards):
         metrics["rollout/reward_mean"] = _mean(rewards)
+        metrics["rollout/reward_std"] = float(np.std(rewards))
     return metrics | {f"env/dropped/{reason}": float(count) for reason, count in reasons.items()}
 
 

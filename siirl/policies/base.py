@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from siirl.config.schema import EmbodiedConfig, ModelConfig, RolloutConfig, ValKwargsConfig
+from siirl.config.schema import Config, EmbodiedConfig, ModelConfig, RolloutConfig, ValKwargsConfig
+from siirl.config.value_head import value_outputs
 from siirl.envs.base import EnvObs
 from siirl.registry import Registry, did_you_mean
 
@@ -49,6 +50,27 @@ class Sampling:
         return cls(settings.do_sample, settings.temperature, (), settings.top_k, settings.top_p)
 
 
+@dataclass(frozen=True)
+class ValueHeadSettings:
+    """The value head that a policy is loaded with.
+
+    Attributes:
+        position: whose last hidden state it reads: ``first_action``, that at the first action token (where tokens come one
+            after the other: that which predicts it, for no value may depend on what was drawn); ``last_prompt``, that at
+            the prompt's last token.
+        outputs: V, values of an observation.
+    """
+
+    position: str
+    outputs: int
+
+    @classmethod
+    def of(cls, config: Config) -> Self | None:
+        """What the config says; None where no value head is trained."""
+        outputs = value_outputs(config)
+        return cls(config.critic.position, outputs) if outputs else None
+
+
 @dataclass
 class ActionChunk:
     """What the policy decided for B rows.
@@ -59,7 +81,7 @@ class ActionChunk:
             on the CPU.
         log_probs: log-probability of each drawn element, float32 [B, T·D] on the CPU; not finite for a row that went
             wrong.
-        values: value estimates float32 [B] or None.
+        values: value estimates of the observations, float32 [B, V] on the CPU; None without a value head.
     """
 
     actions: Tensor
@@ -70,7 +92,8 @@ class ActionChunk:
 
 @dataclass
 class Evaluation:
-    """`Policy.evaluate`'s result, differentiable: log_probs and entropy float32 [B, T·D], values [B] or None."""
+    """`Policy.evaluate`'s result, differentiable: log_probs and entropy float32 [B, T·D], values float32 [B, V], or None
+    without a value head."""
 
     log_probs: Tensor
     entropy: Tensor
@@ -84,16 +107,16 @@ def stack_observations(images: np.ndarray, states: np.ndarray, instructions: lis
 
 
 class Policy(Protocol):
-    """A VLA policy. `act` and `evaluate` give the same log-probs for the same weights, in any batch and padding."""
+    """A VLA policy. `act` and `evaluate` give the same log-probs and values for the same weights, in any batch and padding."""
 
     action_dim: int
     chunk_len: int
 
     @property
     def model(self) -> torch.nn.Module:
-        """What is trained, synchronised and checkpointed; its parameters are float32, unless it was loaded to act only.
-        Those that need no gradient are not trained, and are in no checkpoint: they are those of the folder that it was
-        loaded from."""
+        """What is trained, synchronised and checkpointed, a value head as the submodule ``value_head``; its parameters are
+        float32, unless it was loaded to act only. Those that need no gradient are not trained, and are in no checkpoint: they
+        are those of the folder that it was loaded from."""
         ...
 
     def prepare(self, obs: EnvObs) -> PolicyInputs:
@@ -105,9 +128,14 @@ class Policy(Protocol):
         ...
 
     def evaluate(self, inputs: PolicyInputs, sampled: Tensor, temperature: float) -> Evaluation:
-        """Log-probs and entropy of ``sampled`` [B, T·D] under the current weights, with gradient.
+        """Log-probs and entropy of ``sampled`` [B, T·D], and values, under the current weights, with gradient.
 
         Raises ValueError where the class is `PolicyFactory.untrainable`."""
+        ...
+
+    def value(self, inputs: PolicyInputs) -> Tensor:
+        """The values that `act` would give, float32 [B, V] on the CPU, without deciding on an action. Not of a sharded model,
+        and only with a value head."""
         ...
 
     def prompt_length(self, instruction: str) -> int:
@@ -115,7 +143,8 @@ class Policy(Protocol):
         ...
 
     def save(self, folder: str) -> None:
-        """Write a Hugging Face-style folder that loads back as ``actor_rollout_ref.model.path``."""
+        """Write a Hugging Face-style folder that loads back as ``actor_rollout_ref.model.path``, with or without the value
+        head."""
         ...
 
 
@@ -126,20 +155,33 @@ class PolicyFactory(Protocol):
     """Why RL cannot train this class, whose `Policy.act` then knows no ``do_sample``; empty where it can."""
 
     @staticmethod
-    def longest_prompt(model: ModelConfig, embodied: EmbodiedConfig, instructions: Sequence[str]) -> int:
+    def longest_prompt(
+        model: ModelConfig,
+        embodied: EmbodiedConfig,
+        instructions: Sequence[str],
+        value_head: ValueHeadSettings | None = None,
+    ) -> int:
         """Tokens of the longest prompt, image tokens not counted, from the folder without its weights.
 
         Raises ValueError as `load` does, for all that shows without reading the weights."""
         ...
 
     @staticmethod
-    def load(model: ModelConfig, embodied: EmbodiedConfig, device: torch.device, acting_only: bool = False) -> Policy:
+    def load(
+        model: ModelConfig,
+        embodied: EmbodiedConfig,
+        device: torch.device,
+        acting_only: bool = False,
+        value_head: ValueHeadSettings | None = None,
+    ) -> Policy:
         """A policy with float32 weights. With ``acting_only`` and ``model.dtype`` ``bf16`` it may keep weights in bf16 where
-        `act` does the same with them; the update refuses those.
+        `act` does the same with them; the update refuses those. With ``value_head`` it has one, float32: the folder's if
+        one was saved with it, else a new one, the same in every process.
 
         Raises ValueError naming what is wrong with the folder: no config, missing, surplus or mis-shaped parameters,
         unknown un-normalisation key, chunk or action sizes that contradict the checkpoint. With ``model.lora_rank`` > 0
-        only adapters need a gradient (`siirl.policies.lora`); a policy that cannot take any raises ValueError."""
+        only adapters and the value head need a gradient (`siirl.policies.lora`). A policy that cannot take adapters, or a
+        value head, raises ValueError."""
         ...
 
     @staticmethod

@@ -11,8 +11,9 @@ from siirl.policies.base import POLICIES, ActionChunk, Evaluation, PolicyInputs,
 from siirl.policies.prismatic.causal import PrismaticCausal
 from siirl.policies.prismatic.loading import Checkpoint
 from siirl.policies.prismatic.parts import ACTION_HEAD
-from siirl.policies.prismatic.policy import PrismaticPolicy, evaluation, other_type
-from siirl.policies.prismatic.sampling import invert, truncate, uniforms
+from siirl.policies.prismatic.policy import PrismaticPolicy, other_type
+from siirl.policies.prismatic.sampling import evaluation, invert, truncate, uniforms
+from siirl.policies.value_head import on_host
 
 
 @POLICIES.register("openvla")
@@ -54,8 +55,15 @@ class OpenVLA(PrismaticPolicy):
         """
         with self.autocast():
             if action_tokens is None:
-                return self.model.generate(input_ids, attention_mask.bool(), pixel_values, likeliest)[1]
-            return self.model(input_ids, attention_mask.bool(), pixel_values, action_tokens)
+                return self.model.generate(input_ids, attention_mask.bool(), pixel_values, likeliest).logits
+            return self.model(input_ids, attention_mask.bool(), pixel_values, action_tokens).logits
+
+    def label_logits(self, inputs: PolicyInputs, labels: Tensor) -> Tensor:
+        """Logits of every bin, given the ``labels`` (bins, int64 [B, 7]) of the dimensions before it: float32 [B, 7, 256], with
+        gradient."""
+        ids = labels.to(self.device) + self.model.first_action_id
+        with self.autocast():
+            return self.model(inputs["input_ids"], inputs["attention_mask"], inputs["images"], ids).logits
 
     @torch.no_grad()
     def act(self, inputs: PolicyInputs, sampling: Sampling) -> ActionChunk:
@@ -73,7 +81,7 @@ class OpenVLA(PrismaticPolicy):
             return first + invert(truncate(log_probs, sampling.top_k, sampling.top_p), uniform[:, step])
 
         with self.autocast():
-            ids, logits = self.model.generate(
+            ids, logits, values = self.model.generate(
                 inputs["input_ids"],
                 inputs["attention_mask"],
                 inputs["images"],
@@ -82,14 +90,20 @@ class OpenVLA(PrismaticPolicy):
         bins = self.nearest_bins(ids)
         log_probs = evaluation(logits, bins, sampling.temperature).log_probs
         sampled = (ids - first).to(torch.int32)
-        return ActionChunk(actions=self.decode(bins), sampled=sampled.cpu(), log_probs=log_probs.cpu())
+        return ActionChunk(self.decode(bins), sampled.cpu(), log_probs.cpu(), on_host(values))
 
     def evaluate(self, inputs: PolicyInputs, sampled: Tensor, temperature: float) -> Evaluation:
-        """Log-probs and entropy of ``sampled`` [B, 7] (see `act`), float32 [B, 7], with gradient, from one forward."""
+        """Log-probs and entropy of ``sampled`` [B, 7] (see `act`), float32 [B, 7], and values, with gradient, in one forward."""
         ids = sampled.to(self.device, torch.int64) + self.model.first_action_id
         with self.autocast():
-            logits = self.model(inputs["input_ids"], inputs["attention_mask"], inputs["images"], ids)
-        return evaluation(logits, self.nearest_bins(ids), temperature)
+            logits, values = self.model(inputs["input_ids"], inputs["attention_mask"], inputs["images"], ids)
+        return evaluation(logits, self.nearest_bins(ids), temperature, values)
+
+    @torch.no_grad()
+    def value(self, inputs: PolicyInputs) -> Tensor:
+        """See `siirl.policies.base.Policy.value`; from images and prompt alone."""
+        with self.autocast():
+            return self.model.value(inputs["input_ids"], inputs["attention_mask"], inputs["images"]).cpu()
 
 
 def likeliest(logits: Tensor, step: int) -> Tensor:

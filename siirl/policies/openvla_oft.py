@@ -9,11 +9,12 @@ from torch import Tensor
 
 from siirl.policies.base import POLICIES, ActionChunk, Evaluation, PolicyInputs, Sampling
 from siirl.policies.prismatic.loading import Checkpoint
+from siirl.policies.prismatic.model import Prediction
 from siirl.policies.prismatic.oft import OFTPolicy
 from siirl.policies.prismatic.parallel import PrismaticOFT
 from siirl.policies.prismatic.parts import ACTION_HEAD
-from siirl.policies.prismatic.policy import evaluation
-from siirl.policies.prismatic.sampling import draw, truncate
+from siirl.policies.prismatic.sampling import draw, evaluation, truncate
+from siirl.policies.value_head import on_host
 
 
 @POLICIES.register("openvla-oft")
@@ -41,13 +42,17 @@ class OpenVLAOFT(OFTPolicy):
     def action_logits(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor) -> Tensor:
         """Logits of the 256 action ids for normalised pixels float32 [B, V·C, S, S] → float32 [B, K, 256]."""
         with self.autocast():
-            return self.model(input_ids, attention_mask.bool(), pixel_values)
+            return self.model(input_ids, attention_mask.bool(), pixel_values).logits
 
     def bin_logits(self, inputs: PolicyInputs) -> Tensor:
         """Logits of every bin, float32 [B, K, 256], with gradient. Bin ``b`` is token ``vocab_size − 256 + b``."""
-        return self._forward(inputs)
+        return self._forward(inputs).logits
 
-    def _forward(self, inputs: PolicyInputs, whole_vocabulary: bool = False) -> Tensor:
+    def label_logits(self, inputs: PolicyInputs, labels: Tensor) -> Tensor:
+        """`bin_logits`: no bin is predicted from others, so that ``labels`` are not looked at."""
+        return self.bin_logits(inputs)
+
+    def _forward(self, inputs: PolicyInputs, whole_vocabulary: bool = False) -> Prediction:
         with self.autocast():
             return self.model(
                 inputs["input_ids"],
@@ -62,16 +67,24 @@ class OpenVLAOFT(OFTPolicy):
         """Decide on chunks. Sampling draws from the bins; otherwise the argmax over the *whole* vocabulary is taken, as
         published, and an id outside of the action tokens counts as the nearest bin. Log-probs are over the bins."""
         if sampling.do_sample:
-            logits = self.bin_logits(inputs)
+            logits, values = self._forward(inputs)
             log_probs = torch.log_softmax(logits / sampling.temperature, dim=-1)
             bins = draw(truncate(log_probs, sampling.top_k, sampling.top_p), sampling.seeds)
         else:
-            logits = self._forward(inputs, whole_vocabulary=True)
+            logits, values = self._forward(inputs, whole_vocabulary=True)
             bins = self.nearest_bins(logits.argmax(dim=-1))
             logits = logits[..., self.model.first_action_id : self.model.vocab_size]
         log_probs = evaluation(logits, bins, sampling.temperature).log_probs
-        return ActionChunk(actions=self.decode(bins), sampled=bins.to(torch.int16).cpu(), log_probs=log_probs.cpu())
+        return ActionChunk(self.decode(bins), bins.to(torch.int16).cpu(), log_probs.cpu(), on_host(values))
 
     def evaluate(self, inputs: PolicyInputs, sampled: Tensor, temperature: float) -> Evaluation:
-        """Log-probs and entropy of ``sampled`` bins [B, K], float32 [B, K], with gradient."""
-        return evaluation(self.bin_logits(inputs), sampled.to(self.device, torch.int64), temperature)
+        """Log-probs and entropy of ``sampled`` bins [B, K], float32 [B, K], and values, with gradient."""
+        logits, values = self._forward(inputs)
+        return evaluation(logits, sampled.to(self.device, torch.int64), temperature, values)
+
+    @torch.no_grad()
+    def value(self, inputs: PolicyInputs) -> Tensor:
+        """See `siirl.policies.base.Policy.value`; the whole network but its output head."""
+        prompt = inputs["input_ids"], inputs["attention_mask"]
+        with self.autocast():
+            return self.model.value(*prompt, inputs["images"], inputs.get("proprio")).cpu()

@@ -60,3 +60,7 @@ class OpenVLAOFTL1(OFTPolicy):
     def evaluate(self, inputs: PolicyInputs, sampled: Tensor, temperature: float) -> Evaluation:
         """Raises ValueError: what is regressed has no log-probs."""
         raise ValueError(f"{self.untrainable}.")
+
+    def value(self, inputs: PolicyInputs) -> Tensor:
+        """Raises ValueError: only a policy that is trained has a value head."""
+        raise ValueError(f"{self.untrainable}.")

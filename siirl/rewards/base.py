@@ -14,21 +14,32 @@ class RewardInputs:
 
     Attributes:
         success: bool [n].
+        env: sum of the simulator's rewards, float [n].
         task: int [n], equal for episodes of one task.
         embeddings: float32 [n, E], or None for a reward that does not need them.
     """
 
     success: np.ndarray
+    env: np.ndarray
     task: np.ndarray
     embeddings: np.ndarray | None
 
 
 @dataclass(frozen=True)
 class Reward:
-    """A registered reward: ``function`` maps `RewardInputs` to float [n]; ``needs_embedding``: it looks at embeddings."""
+    """A registered reward.
+
+    Attributes:
+        function: `RewardInputs` → float [n].
+        needs_embedding: it looks at embeddings.
+        final: it judges the episode as a whole, so that nothing is still to come where the time limit ended one.
+        per_action: it is the sum of the simulator's rewards, so that an estimator may look at each of them.
+    """
 
     function: Callable[[RewardInputs], np.ndarray]
-    needs_embedding: bool
+    needs_embedding: bool = False
+    final: bool = False
+    per_action: bool = False
 
 
 REWARDS: Registry[Reward] = Registry("algorithm.reward", "siirl.rewards")

@@ -21,4 +21,4 @@ def sparse_reward(success: np.ndarray | Tensor) -> np.ndarray | Tensor:
     return np.asarray(success, dtype=np.float32)
 
 
-REWARDS.register("sparse")(Reward(lambda inputs: np.asarray(sparse_reward(inputs.success)), needs_embedding=False))
+REWARDS.register("sparse")(Reward(lambda inputs: np.asarray(sparse_reward(inputs.success))))

@@ -107,4 +107,4 @@ def _from_inputs(inputs: RewardInputs) -> np.ndarray:
     return np.asarray(srpo_reward(inputs.embeddings, inputs.success, inputs.task))
 
 
-REWARDS.register("srpo")(Reward(_from_inputs, needs_embedding=True))
+REWARDS.register("srpo")(Reward(_from_inputs, needs_embedding=True, final=True))

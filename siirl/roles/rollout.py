@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from siirl.data.trajectory import CANCELLED, EpisodeSpec, Trajectory
-from siirl.envs.base import EnvObs, StepResult
-from siirl.policies.base import ActionChunk, Policy, Sampling, stack_observations
+from siirl.envs.base import StepResult
+from siirl.policies.base import ActionChunk, Policy, PolicyInputs, Sampling, stack_observations
 from siirl.roles.queue import EpisodeSource
 from siirl.roles.running import RunningEpisode, Weights
 from siirl.roles.slots import Died, EnvPool, Ready, Slots
@@ -34,6 +34,7 @@ class _Run:
     queue: EpisodeSource
     sampling: Sampling
     after: int
+    bootstrap: bool
     gated: bool = True
     cancelled: bool = False
     running: dict[int, RunningEpisode] = field(default_factory=dict)
@@ -93,17 +94,19 @@ class Rollout:
                 self._current.cancelled = True
                 self._news.notify_all()
 
-    def run(self, queue: EpisodeSource, sampling: Sampling, after: int) -> Iterator[Trajectory]:
+    def run(
+        self, queue: EpisodeSource, sampling: Sampling, after: int, bootstrap: bool = False
+    ) -> Iterator[Trajectory]:
         """Run episodes until nothing waits; yields each trajectory as soon as its episode ends, in order of completion.
 
         Simulators reset at once; the policy acts from when step ``after`` or a later one was released. The seeds of ``sampling``
         are not looked at: an episode brings its own. After `cancel` unfinished episodes come as trajectories with the drop reason
-        ``cancelled``.
+        ``cancelled``. With ``bootstrap`` a policy with a value head also values the last observation of truncated episodes.
 
         Raises:
             RuntimeError: the simulator of one episode died more than `MAX_RETRIES` times.
         """
-        run = _Run(queue, sampling, after)
+        run = _Run(queue, sampling, after, bootstrap)
         with self._news:
             self._current = run
         try:
@@ -175,9 +178,8 @@ class Rollout:
         for event in events:
             if isinstance(event, Died):
                 self._restart(run, event)
-            elif trajectory := self._observe(run, event):
-                self._start_next(run, event.slot)
-                yield trajectory
+            else:
+                yield from self._observe(run, event)
 
     def _restart(self, run: _Run, event: Died) -> None:
         """Run the lost episode, if there was one in the slot, again from its spec."""
@@ -193,23 +195,24 @@ class Rollout:
         run.queue.put_back(spec)
         self._start_next(run, event.slot)
 
-    def _observe(self, run: _Run, event: Ready) -> Trajectory | None:
+    def _observe(self, run: _Run, event: Ready) -> Iterator[Trajectory]:
         """Record what a slot returned; the trajectory if that ended the episode, else the slot becomes ready."""
         episode, result = run.running[event.slot], event.result
-        obs = result if isinstance(result, EnvObs) else result.obs
-        episode.observe(obs)
         success = ended = False
-        reason = None if np.isfinite(obs.states).all() else "nan_observation"
+        reason = None
         if isinstance(result, StepResult):
-            episode.executed.append(int(result.executed[0]))
+            episode.step(result)
             success = bool(result.success[0])
             ended = success or bool(result.terminated[0]) or bool(result.truncated[0])
-            if not np.isfinite(result.rewards).all():
-                reason = "nan_reward"
+            reason = None if np.isfinite(result.rewards).all() else "nan_reward"
+        else:
+            episode.observe(result)
+        if not np.isfinite(episode.states[-1]).all():
+            reason = "nan_observation"
         if ended or reason:
-            return self._finish(run, event.slot, success and reason is None, reason)
-        run.ready.append(event.slot)
-        return None
+            yield from self._end(run, event.slot, success and reason is None, reason)
+        else:
+            run.ready.append(event.slot)
 
     def _act(self, run: _Run) -> Iterator[Trajectory]:
         """Let the policy act on up to `max_batch` ready slots; an episode whose actions or log-probs are not finite ends here."""
@@ -218,23 +221,19 @@ class Rollout:
         chunk, weights = self._decide(episodes, run.sampling)
         for row, (slot, episode) in enumerate(zip(slots, episodes, strict=True)):
             actions, log_probs = chunk.actions[row].numpy(), chunk.log_probs[row].numpy()
-            episode.act(chunk.sampled[row].numpy(), log_probs, weights)
-            if np.isfinite(actions).all() and np.isfinite(log_probs).all():
+            values = None if chunk.values is None else chunk.values[row].numpy()
+            episode.act(chunk.sampled[row].numpy(), log_probs, values, weights)
+            if not np.isfinite(actions).all() or not np.isfinite(log_probs).all():
+                yield from self._end(run, slot, False, "nan_action")
+            elif values is not None and not np.isfinite(values).all():
+                yield from self._end(run, slot, False, "nan_value")
+            else:
                 self._slots.step(slot, actions)
-                continue
-            trajectory = self._finish(run, slot, False, "nan_action")
-            self._start_next(run, slot)
-            yield trajectory
 
     def _decide(self, episodes: Sequence[RunningEpisode], sampling: Sampling) -> tuple[ActionChunk, Weights]:
         """One chunk per episode, and which weights drew it."""
         began = time.monotonic()
-        obs = stack_observations(
-            np.stack([e.images[-1] for e in episodes]),
-            np.stack([e.states[-1] for e in episodes]),
-            [e.spec.instruction for e in episodes],
-        )
-        inputs = self.policy.prepare(obs)
+        inputs = self._prepare(episodes)
         seeds = replace(sampling, seeds=[e.action_seed() for e in episodes])
         prepared = time.monotonic()
         with self.lock:
@@ -244,15 +243,36 @@ class Rollout:
         self._seconds_acting += time.monotonic() - locked + prepared - began
         return chunk, weights
 
-    def _finish(self, run: _Run, slot: int, success: bool, drop_reason: str | None) -> Trajectory:
-        """End the episode in ``slot``."""
+    def _prepare(self, episodes: Sequence[RunningEpisode]) -> PolicyInputs:
+        """The last observations of episodes."""
+        obs = stack_observations(
+            np.stack([e.images[-1] for e in episodes]),
+            np.stack([e.states[-1] for e in episodes]),
+            [e.spec.instruction for e in episodes],
+        )
+        return self.policy.prepare(obs)
+
+    def _end(self, run: _Run, slot: int, success: bool, drop_reason: str | None) -> Iterator[Trajectory]:
+        """End the episode in ``slot``, which goes on with another one at once."""
         episode = run.running.pop(slot)
+        self._start_next(run, slot)
+        if run.bootstrap and episode.truncated and drop_reason is None and episode.values:
+            drop_reason = self._bootstrap(episode)
         weights = self._weights or Weights(step=-1, version=0)  # cancelled before there were any
-        return episode.finish(success, weights, run.retries[episode.spec], drop_reason)
+        yield episode.finish(success, weights, run.retries[episode.spec], drop_reason)
+
+    def _bootstrap(self, episode: RunningEpisode) -> str | None:
+        """Append the value of a truncated episode's last observation, for what would have come; a drop reason if it has none."""
+        began = time.monotonic()
+        inputs = self._prepare([episode])
+        with self.lock:
+            episode.values.append(self.policy.value(inputs)[0].cpu().numpy())
+        self._seconds_acting += time.monotonic() - began
+        return None if np.isfinite(episode.values[-1]).all() else "nan_value"
 
     def _give_up(self, run: _Run) -> Iterator[Trajectory]:
         """End what runs after a cancel. An episode that its last answer finished is as good as any."""
         while self._slots.under_way:
             yield from self._handle(run, self._slots.wait(block=True))
         for slot in list(run.running):
-            yield self._finish(run, slot, False, CANCELLED)
+            yield from self._end(run, slot, False, CANCELLED)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from siirl.data.trajectory import EpisodeSpec, EpisodeSummary, Trajectory
-from siirl.envs.base import EnvObs
+from siirl.envs.base import EnvObs, StepResult
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class RunningEpisode:
     Attributes:
         spec: the episode.
         weights: those that acted first in it; None until they did.
+        truncated: whether its last chunk reached its most steps, without an end of its own.
     """
 
     spec: EpisodeSpec
@@ -33,6 +34,9 @@ class RunningEpisode:
     tokens: list[np.ndarray] = field(default_factory=list)
     log_probs: list[np.ndarray] = field(default_factory=list)
     executed: list[int] = field(default_factory=list)
+    rewards: list[np.ndarray] = field(default_factory=list)
+    values: list[np.ndarray] = field(default_factory=list)
+    truncated: bool = False
     _since: float = field(default_factory=time.monotonic)
     _seconds: float = 0.0
 
@@ -44,15 +48,24 @@ class RunningEpisode:
         now = time.monotonic()
         self._seconds, self._since = self._seconds + now - self._since, now
 
+    def step(self, result: StepResult) -> None:
+        """Append a one-row result."""
+        self.observe(result.obs)
+        self.executed.append(int(result.executed[0]))
+        self.rewards.append(result.rewards[0])
+        self.truncated = bool(result.truncated[0])
+
     def skip_wait(self) -> None:
         """The time since the first observation, in which there were no weights to act with, is none of the episode's."""
         self._since = time.monotonic() if self.images else self._since
 
-    def act(self, tokens: np.ndarray, log_probs: np.ndarray, weights: Weights) -> None:
-        """Append what the policy drew, [K] each; the first chunk's ``weights`` are the episode's."""
+    def act(self, tokens: np.ndarray, log_probs: np.ndarray, values: np.ndarray | None, weights: Weights) -> None:
+        """Append what the policy drew, [K] each, and what it expects, [V]; the first chunk's ``weights`` are the episode's."""
         self.weights = self.weights or weights
         self.tokens.append(tokens)
         self.log_probs.append(log_probs)
+        if values is not None:
+            self.values.append(values)
 
     def action_seed(self) -> int:
         """A seed for the next chunk that depends on the episode and the chunk's index alone."""
@@ -71,12 +84,13 @@ class RunningEpisode:
             success=success,
             steps=steps,
             chunks=chunks,
-            truncated=not success and steps >= self.spec.max_steps,
+            truncated=self.truncated,
             policy_version=weights.version,
             weights_step=weights.step,
             drop_reason=drop_reason,
             retries=retries,
             seconds=self._seconds,
+            reward_sum=float(np.sum(self.rewards)),
         )
         return Trajectory(
             summary=summary,
@@ -85,4 +99,13 @@ class RunningEpisode:
             tokens=np.stack(self.tokens[:chunks]) if chunks else np.zeros((0, 0), np.int16),
             log_probs=np.stack(self.log_probs[:chunks]) if chunks else np.zeros((0, 0), np.float32),
             executed=np.asarray(self.executed, np.int16),
+            rewards=np.stack(self.rewards) if chunks else np.zeros((0, 0), np.float32),
+            values=self._values(chunks),
         )
+
+    def _values(self, chunks: int) -> np.ndarray | None:
+        """Those of the chunks that were executed, and of the last observation: 0 unless somebody appended one."""
+        if not self.values:
+            return None
+        values = np.stack([*self.values, np.zeros_like(self.values[0])]).astype(np.float32)
+        return values[: chunks + 1]

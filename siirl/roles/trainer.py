@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -12,22 +12,17 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from siirl.algorithms.losses import decoupled_clip_loss, episode_weight
 from siirl.config.schema import Config
-from siirl.data.trajectory import Trajectory
-from siirl.policies.base import Evaluation, Policy
-from siirl.training.batching import Batch, MicroBatch, Share, micro_batches, mini_batches
+from siirl.config.value_head import PREFIX
+from siirl.data.trajectory import Target, Trajectory
+from siirl.policies.base import Policy
+from siirl.training.batching import Batch, Share, micro_batches, mini_batches
 from siirl.training.dcp import MODEL, load_tensors, save_tensors
 from siirl.training.fsdp import ALONE, Ranks, shard, whole
+from siirl.training.objective import Objective, Units
 from siirl.training.offload import Offload
 
 E = TypeVar("E")
-
-MEANS = ("loss", "entropy", "approx_kl", "clip_fraction", "ratio_mean_abs_dev", "behavior_weight_mean", "behavior_kl")
-GAP = "rollout_train_logprob_diff"
-SUMS = (*MEANS, GAP, "fresh", "tokens")
-"""What is summed over tokens, in the order of the vectors that the ranks add up; the last two count tokens: those that the
-weights before the update drew, and all."""
 
 
 class Trainer(Generic[E]):
@@ -40,6 +35,8 @@ class Trainer(Generic[E]):
         device: where this rank computes.
         ranks: this rank's place among the actors, from `siirl.training.fsdp.init_ranks`.
         shared: whether a rollout acts with this very module; only one actor's can be shared.
+        load_reference: loads the frozen policy of the KL penalty, which is sharded like the other; called when that is
+            sharded, so that only one is whole at a time. None without.
 
     Attributes:
         version: optimizer steps taken, the policy's version.
@@ -50,7 +47,13 @@ class Trainer(Generic[E]):
     """
 
     def __init__(
-        self, policy: Policy, config: Config, device: torch.device, ranks: Ranks = ALONE, shared: bool = True
+        self,
+        policy: Policy,
+        config: Config,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+        shared: bool = True,
+        load_reference: Callable[[], Policy] | None = None,
     ) -> None:
         assert ranks.trains
         self.policy, self.config, self.device, self.ranks = policy, config, device, ranks
@@ -61,22 +64,15 @@ class Trainer(Generic[E]):
                 "slot: else the rollout acts with the very same parameters; set it to false"
             )
         shard(policy.model, ranks, device)
-        optim = self.actor.optim
-        self.parameters = [p for p in policy.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters,
-            lr=optim.lr,
-            betas=(optim.betas[0], optim.betas[1]),
-            weight_decay=optim.weight_decay,
-            fused=True,  # no temporary copy of all parameters
-        )
-        for parameter in self.parameters:
-            # AdamW makes its state at a first gradient; made here, checkpoints always hold the same tensors.
-            self.optimizer.state[parameter] = {
-                "step": torch.zeros((), device=device),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+        reference = None if load_reference is None else load_reference()
+        if reference is not None:
+            shard(reference.model, ranks, device)
+        self.objective = Objective(policy, config, device, reference)
+        trained = [(name, p) for name, p in policy.model.named_parameters() if p.requires_grad]
+        self.parameters = [p for _, p in trained]
+        self.policy_parameters = [p for name, p in trained if not name.startswith(PREFIX)]
+        head = [p for name, p in trained if name.startswith(PREFIX)]
+        self.optimizer = make_optimizer(self.policy_parameters, head, config, device)
         self.offload = Offload(self.actor.fsdp_config, policy.model, self.optimizer, device)
         self.version = 0
         self.updates = 0
@@ -85,7 +81,7 @@ class Trainer(Generic[E]):
         self,
         episodes: Sequence[E],
         chunks: Sequence[int],
-        advantages: np.ndarray,
+        targets: Sequence[Target],
         fetch: Callable[[Sequence[E]], list[Trajectory]],
     ) -> dict[str, float]:
         """Train on a batch of episodes, `ppo_epochs` times, in mini-batches of one optimizer step each.
@@ -99,17 +95,18 @@ class Trainer(Generic[E]):
         Args:
             episodes: n handles of trajectories, group by group.
             chunks: policy forwards of each episode, at least 1.
-            advantages: one per episode, [n].
+            targets: one per episode.
             fetch: brings the trajectories of some handles here; called for this rank's share of each mini-batch alone.
 
         Returns:
-            The metrics ``actor/…``, the same on every rank; means are per active token of all steps taken. Those are
+            The metrics ``actor/…`` and ``critic/…``, the same on every rank; means are per ratio (``algorithm.logprob_type``) or
+            value of all steps taken. Those are
             absent when every step was skipped because of a non-finite loss or gradient, and
             ``actor/rollout_train_logprob_diff`` also when the weights of now drew no token of the first mini-batch.
         """
-        assert len(episodes) == len(chunks) == len(advantages) > 0
+        assert len(episodes) == len(chunks) == len(targets) > 0
         assert min(chunks) > 0
-        batch = Batch(episodes, chunks, advantages, fetch)
+        batch = Batch(episodes, chunks, targets, fetch)
         steps: list[dict[str, float]] = []
         with self.offload.awake():
             if self.config.trainer.max_staleness > 0:
@@ -144,86 +141,49 @@ class Trainer(Generic[E]):
         found = torch.zeros(sum(batch.chunks), tokens, device=self.device)
         for share in self._shares(batch, epoch=0):
             micros = micro_batches(share, self.actor.ppo_micro_batch_size_per_gpu, self.policy.action_dim)
-            log_probs = torch.cat([self._evaluate(micro).log_probs for micro in micros])
+            log_probs = torch.cat([self.objective.evaluate(micro).log_probs for micro in micros])
             found[share.rows] = log_probs[: len(share.rows)]  # padding is at the end
         # Every row is of one rank, 0 on the others. In a later epoch another rank may train on it.
         return replace(batch, proximal=self._over_ranks(found).cpu().numpy(), version=self.version)
 
-    def _evaluate(self, micro: MicroBatch) -> Evaluation:
-        inputs = self.policy.prepare(micro.obs)
-        return self.policy.evaluate(
-            inputs, micro.tokens.to(self.device), self.config.actor_rollout_ref.rollout.temperature
-        )
-
     def _train_on(self, share: Share) -> dict[str, float]:
         """One optimizer step on a mini-batch; returns its sums, the gradient norm, and whether the step was taken."""
-        action_dim = self.policy.action_dim
-        tokens = [int(trajectory.executed.sum()) * action_dim for trajectory in share.trajectories]
-        active = float(self._over_ranks(torch.tensor(sum(tokens), device=self.device)))
-        assert active > 0, "no episode of the mini-batch executed an action"
-        mode = self.actor.loss_agg_mode
-        weights = [episode_weight(count, active, share.episodes, mode) for count in tokens]
-        share = replace(share, advantages=[a * w for a, w in zip(share.advantages, weights, strict=True)])
-        sums = torch.zeros(len(SUMS), dtype=torch.float64, device=self.device)
-        for micro in micro_batches(share, self.actor.ppo_micro_batch_size_per_gpu, action_dim):
-            sums += self._backward(micro, active)
-        totals = dict(zip(SUMS, self._over_ranks(sums).tolist(), strict=True))
-        assert totals["tokens"] == active
+        objective = self.objective
+        counts = [[objective.ratios_of(t), objective.values_of(t)] for t in share.trajectories] or [[0, 0]]
+        units = Units(*self._over_ranks(torch.tensor(counts, device=self.device).sum(dim=0)).tolist())
+        assert units.ratios > 0, "no episode of the mini-batch executed an action"
+        share = objective.weighted(share, units)
+        sums = torch.zeros(len(objective.names), dtype=torch.float64, device=self.device)
+        for micro in micro_batches(share, self.actor.ppo_micro_batch_size_per_gpu, self.policy.action_dim):
+            loss, found = objective(micro, units)
+            # FSDP averages gradients over ranks, and the loss is a part of the mean over the mini-batch on all of them.
+            (loss * self.ranks.actors).backward()
+            self.offload.take_gradients(self.parameters)
+            sums += found
+        totals = dict(zip(objective.names, self._over_ranks(sums).tolist(), strict=True))
+        assert (totals["ratios"], totals.get("values", 0)) == (units.ratios, units.values)
         self.offload.give_gradients()
+        if self.version < self.config.critic.warmup_steps:
+            for parameter in self.policy_parameters:
+                parameter.grad = None  # and so AdamW leaves it alone
         norm = float(whole(clip_grad_norm_(self.parameters, self.actor.grad_clip)))
-        # Both numbers are sums over all ranks, so that all ranks decide alike.
-        taken = math.isfinite(totals["loss"]) and math.isfinite(norm)
+        # These numbers are sums over all ranks, so that all ranks decide alike.
+        taken = all(math.isfinite(number) for number in (totals["loss"], totals.get("value_loss", 0.0), norm))
         if taken:
             self._step()
         self.optimizer.zero_grad(set_to_none=True)
         return {**totals, "grad_norm": norm, "taken": float(taken)}
 
-    def _backward(self, micro: MicroBatch, active: float) -> Tensor:
-        """Add a micro-batch's gradient; returns its sums, in the order of `SUMS`."""
-        actor = self.actor
-        # first: the host prepares images while the device still computes the last ones
-        now = self._evaluate(micro)
-        behavior, mask = micro.behavior.to(self.device), micro.mask.to(self.device)
-        policy_loss, gap = decoupled_clip_loss(
-            now.log_probs,
-            micro.proximal.to(self.device),
-            behavior,
-            micro.advantages.to(self.device),
-            mask,
-            actor.clip_ratio_low,
-            actor.clip_ratio_high,
-            actor.behavior_weight_cap,
-        )
-        entropy = torch.where(mask, now.entropy, 0.0).sum()
-        loss = policy_loss.loss_sum - actor.entropy_coeff * entropy
-        # A mean over the mini-batch's tokens on all ranks; FSDP averages gradients over ranks, hence × their number.
-        (loss * (self.ranks.actors / active)).backward()
-        self.offload.take_gradients(self.parameters)
-        fresh = mask & micro.fresh.to(self.device)[:, None]
-        sums = (
-            loss.detach(),
-            entropy.detach(),
-            policy_loss.kl_sum,
-            policy_loss.clipped_sum,
-            policy_loss.ratio_deviation_sum,
-            gap.weight_sum,
-            gap.kl_sum,
-            torch.where(fresh, (now.log_probs.detach() - behavior).abs(), 0.0).sum(),
-            fresh.sum(),
-            mask.sum(),
-        )
-        return torch.stack([number.double() for number in sums])
-
     def _step(self) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.version)
+        self.optimizer.param_groups[0]["lr"] = self.learning_rate(self.version)  # the second one is the value head's
         self.optimizer.step()
         self.version += 1
 
     def learning_rate(self, version: int) -> float:
-        """The learning rate of the optimizer step that follows ``version`` steps: linear warm-up, then constant."""
-        warmup = self.actor.optim.lr_warmup_steps
-        return self.actor.optim.lr * min(1.0, (version + 1) / max(warmup, 1))
+        """The policy's learning rate in the optimizer step that follows ``version`` steps: 0 while the value head learns alone,
+        then linear warm-up, then constant."""
+        warmup, steps = self.actor.optim.lr_warmup_steps, version + 1 - self.config.critic.warmup_steps
+        return self.actor.optim.lr * min(1.0, max(steps, 0) / max(warmup, 1))
 
     def _metrics(self, steps: Sequence[dict[str, float]]) -> dict[str, float]:
         taken = [step for step in steps if step["taken"]]
@@ -233,16 +193,12 @@ class Trainer(Generic[E]):
             "actor/skipped_steps": float(len(steps) - len(taken)),
         }
         if taken:
-            tokens = sum(step["tokens"] for step in taken)
-            names = (
-                MEANS if self.config.trainer.max_staleness > 0 else [n for n in MEANS if not n.startswith("behavior")]
-            )
-            metrics |= {f"actor/{name}": sum(step[name] for step in taken) / tokens for name in names}
+            metrics |= self.objective.metrics(taken)
             metrics["actor/grad_norm"] = float(np.mean([step["grad_norm"] for step in taken]))
             # Only the first step tells how far rollout and update disagree; later ones see other weights than acted.
             first = taken[0]
             if first["fresh"]:
-                metrics["actor/rollout_train_logprob_diff"] = first[GAP] / first["fresh"]
+                metrics["actor/rollout_train_logprob_diff"] = first["logprob_diff"] / first["fresh"]
         return metrics
 
     def _over_ranks(self, numbers: Tensor) -> Tensor:
@@ -261,3 +217,28 @@ class Trainer(Generic[E]):
             moments = self.optimizer.state[parameter]
             state |= {f"optimizer.{names[parameter]}.{key}": tensor for key, tensor in moments.items()}
         return state | {"version": torch.tensor(self.version), "updates": torch.tensor(self.updates)}
+
+
+def make_optimizer(
+    parameters: list[torch.nn.Parameter], head: list[torch.nn.Parameter], config: Config, device: torch.device
+) -> torch.optim.AdamW:
+    """AdamW of the policy's parameters and, with a learning rate of its own, the value head's, if there are any."""
+    optim = config.actor_rollout_ref.actor.optim
+    groups: list[dict[str, Any]] = [{"params": parameters}]
+    if head:
+        groups.append({"params": head, "lr": config.critic.lr})
+    optimizer = torch.optim.AdamW(
+        groups,
+        lr=optim.lr,
+        betas=(optim.betas[0], optim.betas[1]),
+        weight_decay=optim.weight_decay,
+        fused=True,  # no temporary copy of all parameters
+    )
+    for parameter in (*parameters, *head):
+        # AdamW makes its state at a first gradient; made here, checkpoints always hold the same tensors.
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), device=device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return optimizer

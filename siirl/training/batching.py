@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from siirl.data.trajectory import Trajectory
+from siirl.data.trajectory import Target, Trajectory
 from siirl.envs.base import EnvObs
 from siirl.policies.base import stack_observations
 
@@ -27,8 +27,10 @@ class MicroBatch:
         behavior: their log-probabilities under the weights that acted, float32 [R, K].
         proximal: under the weights before the update, float32 [R, K]; the same numbers where those acted.
         fresh: whether the weights before the update acted, bool [R].
-        advantages: float32 [R].
+        advantages: of each chunk, float32 [R, 1], or of each action, [R, T].
+        weights: what each chunk counts in the policy's loss, float32 [R].
         mask: tokens of executed actions, bool [R, K]; all false in a micro-batch that only pads.
+        values, returns: as in `Trajectory` and `Target`, float32 [R, V]; None where no values are trained.
     """
 
     obs: EnvObs
@@ -37,7 +39,10 @@ class MicroBatch:
     proximal: Tensor
     fresh: Tensor
     advantages: Tensor
+    weights: Tensor
     mask: Tensor
+    values: Tensor | None
+    returns: Tensor | None
 
 
 @dataclass
@@ -46,7 +51,8 @@ class Share:
 
     Attributes:
         trajectories: the episodes that this rank trains on; none when there are fewer episodes than ranks.
-        advantages: one per trajectory.
+        targets: one per trajectory.
+        weights: what each trajectory counts in the policy's loss.
         rows: which chunks of the whole batch these trajectories have, in order, int.
         proximal: of these chunks, as `Batch.proximal`, float32 [len(rows), K].
         version: as `Batch.version`.
@@ -56,7 +62,8 @@ class Share:
     """
 
     trajectories: Sequence[Trajectory]
-    advantages: Sequence[float]
+    targets: Sequence[Target]
+    weights: Sequence[float]
     rows: np.ndarray
     proximal: np.ndarray | None
     version: int | None
@@ -72,7 +79,7 @@ class Batch(Generic[E]):
     Attributes:
         episodes: n handles of trajectories, group by group.
         chunks: policy forwards of each episode, at least 1.
-        advantages: one per episode, [n].
+        targets: one per episode.
         fetch: brings the trajectories of some handles here.
         proximal: log-probs under the weights before the update, of all chunks of all episodes in order, float32
             [sum(chunks), K]; None where those acted, so that the trajectories have them.
@@ -81,7 +88,7 @@ class Batch(Generic[E]):
 
     episodes: Sequence[E]
     chunks: Sequence[int]
-    advantages: np.ndarray
+    targets: Sequence[Target]
     fetch: Callable[[Sequence[E]], list[Trajectory]]
     proximal: np.ndarray | None = None
     version: int | None = None
@@ -103,7 +110,8 @@ class Batch(Generic[E]):
         rows = np.array([row for i in own for row in range(starts[i], starts[i + 1])], dtype=int)
         return Share(
             trajectories=trajectories if own else [],
-            advantages=[float(self.advantages[i]) for i in own],
+            targets=[self.targets[i] for i in own],
+            weights=[1.0] * len(own),
             rows=rows,
             proximal=None if self.proximal is None else self.proximal[rows],
             version=self.version,
@@ -156,7 +164,8 @@ class Row(NamedTuple):
 
     trajectory: Trajectory
     chunk: int
-    advantage: float
+    target: Target
+    weight: float
     proximal: np.ndarray
     fresh: bool
 
@@ -169,24 +178,27 @@ def micro_batches(share: Share, size: int, action_dim: int) -> Iterator[MicroBat
         if picked := rows[start : start + size]:
             yield _gather(picked, action_dim)
         else:
-            padding = _gather([Row(share.spare, 0, 0.0, share.spare.log_probs[0], False)], action_dim)
+            spare = share.spare
+            nothing = Target(np.zeros((), np.float32), None if spare.values is None else np.zeros_like(spare.values))
+            padding = _gather([Row(spare, 0, nothing, 0.0, spare.log_probs[0], False)], action_dim)
             padding.mask.zero_()
             yield padding
 
 
 def _rows(share: Share) -> Iterator[Row]:
     known = None if share.proximal is None else iter(share.proximal)
-    for trajectory, advantage in zip(share.trajectories, share.advantages, strict=True):
+    for trajectory, target, weight in zip(share.trajectories, share.targets, share.weights, strict=True):
         fresh = share.version in (None, trajectory.summary.policy_version)
         for chunk in range(len(trajectory.tokens)):
             proximal = trajectory.log_probs[chunk] if known is None else next(known)
-            yield Row(trajectory, chunk, advantage, proximal, fresh)
+            yield Row(trajectory, chunk, target, weight, proximal, fresh)
 
 
 def _gather(rows: Sequence[Row], action_dim: int) -> MicroBatch:
     """Rows as one batch."""
     tokens = np.stack([row.trajectory.tokens[row.chunk] for row in rows])
     executed = np.array([row.trajectory.executed[row.chunk] for row in rows])
+    values, returns = _values(rows)
     return MicroBatch(
         obs=stack_observations(
             np.stack([row.trajectory.images[row.chunk] for row in rows]),
@@ -197,6 +209,24 @@ def _gather(rows: Sequence[Row], action_dim: int) -> MicroBatch:
         behavior=torch.from_numpy(np.stack([row.trajectory.log_probs[row.chunk] for row in rows])),
         proximal=torch.from_numpy(np.stack([row.proximal for row in rows])),
         fresh=torch.tensor([row.fresh for row in rows]),
-        advantages=torch.tensor([row.advantage for row in rows], dtype=torch.float32),
+        advantages=_of_chunks([(row.target.advantage, row.chunk) for row in rows]),
+        weights=torch.tensor([row.weight for row in rows], dtype=torch.float32),
         mask=torch.from_numpy(token_mask(executed, tokens.shape[1], action_dim)),
+        values=values,
+        returns=returns,
     )
+
+
+def _values(rows: Sequence[Row]) -> tuple[Tensor | None, Tensor | None]:
+    """Values of the rollout and returns, float32 [R, V] each."""
+    values = [(row.trajectory.values, row.chunk) for row in rows if row.trajectory.values is not None]
+    returns = [(row.target.returns, row.chunk) for row in rows if row.target.returns is not None]
+    assert len(values) in (0, len(rows)), "all episodes of a batch have values, or none"
+    assert len(returns) in (0, len(rows)), "all episodes of a batch have returns, or none"
+    return (_of_chunks(values), _of_chunks(returns)) if values and returns else (None, None)
+
+
+def _of_chunks(numbers: Sequence[tuple[np.ndarray, int]]) -> Tensor:
+    """What each chunk has of the numbers of its episode, [] (all the same), [C] or [C, A]: float32 [R, 1] or [R, A]."""
+    picked = [np.atleast_1d(episode[chunk] if episode.ndim else episode) for episode, chunk in numbers]
+    return torch.from_numpy(np.stack(picked).astype(np.float32))

@@ -85,7 +85,8 @@ def load_tensors(folder: Path, tensors: Mapping[str, Tensor], group: dist.Proces
         shown = "; ".join(f"{n}: saved {saved.get(n, 'nothing')}, needed {wanted.get(n, 'nothing')}" for n in names[:8])
         raise ValueError(
             f"the checkpoint {folder} is of another model: {len(names)} tensors differ ({shown}); "
-            "set actor_rollout_ref.model.path, and the LoRA keys beside it, to what the checkpoint was trained with"
+            "set actor_rollout_ref.model.path, the LoRA keys beside it, critic.use_critic_model and algorithm.reward_type to "
+            "what the checkpoint was trained with"
         )
     with _quiet():
         dcp.load(dict(tensors), storage_reader=_Reader(folder), process_group=group, no_dist=group is None)

@@ -10,11 +10,12 @@ from safetensors import SafetensorError
 
 from siirl.config.lora import RANK
 from siirl.config.schema import Config, ModelConfig
-from siirl.policies.base import POLICIES
+from siirl.policies.base import POLICIES, ValueHeadSettings
 from siirl.policies.lora import factor_names, lora_config
 from siirl.policies.prismatic.loading import read_json
 from siirl.policies.prismatic.parts import complete, find_parts
 from siirl.policies.prismatic.writing import write_weights, write_weights_file
+from siirl.policies.value_head import write_value_head
 from siirl.training.parameters import BACK, adapted_layers, merged_parameters, reading, saved_parameters
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,8 @@ formats are not copied, because they are the start policy's, nor is its model ca
 def export(checkpoint: Path, start: Path, folder: Path, config: Config) -> list[Path]:
     """Write the policy of a verified checkpoint into ``folder``, which is empty or absent, and check that it loads.
 
-    Adapters are merged into the start policy's weights. On the way memory holds one file of weights, not the model. What a
-    failed export has written is removed again.
+    Adapters are merged into the start policy's weights; a value head has a file of its own. On the way memory holds one file of
+    weights, not the model. What a failed export has written is removed again.
 
     Args:
         checkpoint: ``global_step_N``.
@@ -47,9 +48,14 @@ def export(checkpoint: Path, start: Path, folder: Path, config: Config) -> list[
     with _all_or_nothing(folder):
         with_adapters = model.lora_rank > 0
         trained = merged_parameters(checkpoint, start, model) if with_adapters else saved_parameters(checkpoint)
-        weights = write_weights(trained.tensors, trained.read, folder)
+        head, settings = trained.value_head, ValueHeadSettings.of(config)
+        policy = {name: tensor for name, tensor in trained.tensors.items() if name not in head}
+        weights = write_weights(policy, trained.read, folder)
         copy_other_files(start, folder)
-        POLICIES.get(embodied.embodied_type).longest_prompt(ModelConfig(path=str(folder)), embodied, [""])
+        if settings is not None:
+            write_value_head(trained.read(head), settings.position, folder)
+        factory = POLICIES.get(embodied.embodied_type)
+        factory.longest_prompt(ModelConfig(path=str(folder)), embodied, [""], settings)
     return weights
 
 

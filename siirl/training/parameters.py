@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from siirl.config.schema import ModelConfig
+from siirl.config.value_head import PREFIX
 from siirl.policies.lora import factor_names, merge
 from siirl.policies.prismatic.loading import stored_tensors
 from siirl.policies.prismatic.parts import PROPRIO_PROJECTOR, find_parts
@@ -41,10 +42,15 @@ class Parameters:
     tensors: dict[str, Tensor]
     read: Callable[[Collection[str]], dict[str, Tensor]]
 
+    @property
+    def value_head(self) -> dict[str, Tensor]:
+        """Those of ``tensors`` that are the value head's."""
+        return {name: tensor for name, tensor in self.tensors.items() if name.startswith(PREFIX)}
+
 
 def saved_parameters(checkpoint: Path) -> Parameters:
-    """What a checkpoint holds of the model: every parameter, or of a run with LoRA its adapters alone. Raises ValueError, also
-    when it is read from later, for a checkpoint that is gone meanwhile."""
+    """What a checkpoint holds of the model: every parameter, or of a run with LoRA its adapters and value head alone. Raises
+    ValueError, also when it is read from later, for a checkpoint that is gone meanwhile."""
     with reading(checkpoint, AGAIN):
         saved = saved_tensors(checkpoint)
     tensors = {name.removeprefix(MODEL): tensor for name, tensor in saved.items() if name.startswith(MODEL)}
@@ -58,7 +64,7 @@ def saved_parameters(checkpoint: Path) -> Parameters:
 
 
 def merged_parameters(checkpoint: Path, start: Path, model: ModelConfig) -> Parameters:
-    """The start policy's parameters, float32, with the adapters of a checkpoint merged in."""
+    """The start policy's parameters, float32, with the adapters of a checkpoint merged in, and the checkpoint's value head."""
     saved = saved_parameters(checkpoint)
     # of the parts beside the weights, the other one regresses actions: no policy that trains has it
     with reading(start, BACK):
@@ -70,13 +76,14 @@ def merged_parameters(checkpoint: Path, start: Path, model: ModelConfig) -> Para
     def read(names: Collection[str]) -> dict[str, Tensor]:
         with reading(start, BACK):
             values = {name: stored[...].float() for name, _, stored in stored_tensors(start, parts) if name in names}
+        values |= saved.read(saved.value_head.keys() & set(names))
         for name in factors.keys() & values.keys():
             a, b = factors[name]
             found = saved.read([a, b])
             values[name] = merge(values[name], found[a], found[b], model)
         return values
 
-    return Parameters(tensors, read)
+    return Parameters(tensors | saved.value_head, read)
 
 
 def adapted_layers(saved: Parameters) -> list[str]:

@@ -26,6 +26,7 @@ MEANING = (
     "algorithm.gamma",
     "algorithm.lam",
     "algorithm.norm_adv_by_std_in_grpo",
+    "algorithm.reward_type",
     "actor_rollout_ref.model.lora_rank",
     "actor_rollout_ref.model.lora_alpha",
     "actor_rollout_ref.model.target_modules",
@@ -38,6 +39,7 @@ MEANING = (
     f"{EMBODIED}.env.env_type",
     f"{EMBODIED}.env.env_name",
     f"{EMBODIED}.env.task_ids",
+    f"{EMBODIED}.env.sim_backend",
     f"{EMBODIED}.env.num_steps_wait",
     f"{EMBODIED}.env.num_trials_per_task",
     f"{EMBODIED}.env.num_holdout_trials",
@@ -46,6 +48,7 @@ MEANING = (
     f"{EMBODIED}.env.antialiasing",
     f"{EMBODIED}.env.max_texture_size",
     "critic.use_critic_model",
+    "critic.position",
     "dag.custom_pipeline_fn",
 )
 """Keys that a checkpoint's weights, optimizer and place among the prompts depend on. All others (lengths, batch sizes,

@@ -1,4 +1,4 @@
-"""A small OpenVLA-OFT from nothing: its tokenizer, and weights from which it learns quickly."""
+"""A small OpenVLA or OpenVLA-OFT from nothing: its tokenizer, and weights from which it learns quickly."""
 
 import json
 from collections.abc import Sequence
@@ -9,13 +9,16 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import nn
 
 from siirl.config.schema import EmbodiedConfig
+from siirl.policies.openvla import OpenVLA
 from siirl.policies.openvla_oft import OpenVLAOFT
 from siirl.policies.prismatic.loading import Checkpoint
-from siirl.policies.prismatic.parallel import PrismaticOFT
+from siirl.policies.prismatic.model import PrismaticVLA
 
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}  # ids 0 to 3
 ANSWER = "<answer>"  # id 4; stands where Llama's prompts end with the token "▁"
 BIAS_STD = 1.0
+CLASSES = (OpenVLAOFT, OpenVLA)
+"""Policies that can be taught bins; the first is what a config means that states no ``embodied_type``."""
 
 
 def word_tokenizer(words: Sequence[str]) -> Tokenizer:
@@ -41,19 +44,22 @@ def word_tokenizer(words: Sequence[str]) -> Tokenizer:
 
 def new_policy(
     config: dict[str, Any], words: Sequence[str], suite: str, statistics: dict[str, Any], dtype: str = "bf16"
-) -> OpenVLAOFT:
+) -> OpenVLAOFT | OpenVLA:
     """A policy with random weights, from PyTorch's global generator.
 
     Args:
-        config: ``config.json`` of the policy.
+        config: ``config.json`` of the policy; its ``embodied_type`` is openvla-oft or openvla.
         words: the vocabulary, see `word_tokenizer`.
         suite: key of ``statistics`` in ``dataset_statistics.json``.
         statistics: see `siirl.training.sft.dataset_statistics`.
         dtype: computation type, ``fp32`` or ``bf16``.
 
     Raises:
-        ValueError: the config has no room for the words.
+        ValueError: the config has no room for the words, or is of no class that can be taught.
     """
+    kinds = {kind.embodied_type: kind for kind in CLASSES}
+    if (stated := config.get("embodied_type", CLASSES[0].embodied_type)) not in kinds:
+        raise ValueError(f"embodied_type of the architecture is {stated!r}; allowed: {', '.join(kinds)}")
     tokenizer = word_tokenizer(words)
     room = config["text_config"]["vocab_size"] - config["pad_to_multiple_of"] - config["n_action_bins"]
     if tokenizer.get_vocab_size() > room:
@@ -66,17 +72,18 @@ def new_policy(
     }
     checkpoint = Checkpoint(config, {suite: statistics}, tokenizer, side_files)
     embodied = EmbodiedConfig(unnorm_key=suite, num_images_in_input=1)
-    policy = OpenVLAOFT.build(checkpoint, embodied, dtype)
+    kinds[stated].check_architecture(checkpoint)
+    policy = kinds[stated].build(checkpoint, embodied, dtype)
     initialise(policy.model)
     return policy
 
 
 @torch.no_grad()
-def initialise(model: PrismaticOFT) -> None:
+def initialise(model: PrismaticVLA) -> None:
     """Change the usual random weights where a small network would start slowly.
 
-    The embeddings of all action positions are zero, so in the first layer positions differ only through rotated query
-    and key *biases*: zero ones would make all 56 outputs alike for hundreds of steps. The head's rows of ids that are
+    The embeddings of all action positions of OpenVLA-OFT are zero, so in the first layer positions differ only through rotated
+    query and key *biases*: zero ones would make all 56 outputs alike for hundreds of steps. The head's rows of ids that are
     no action start at zero, since training never sees them and a greedy choice is over the whole vocabulary.
     """
     for layer in model.language_model.model.layers:

@@ -128,7 +128,7 @@ def measure(policy: BinPolicy, samples: Samples, index: Tensor) -> tuple[float, 
     losses, distances = [], []
     for rows in index.split(64):
         inputs, labels = samples.rows(rows)
-        logits = policy.bin_logits(inputs)
+        logits = policy.label_logits(inputs, labels)
         losses.append(F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels))
         distances.append((logits.argmax(-1) - labels).abs().float())
     per_dimension = torch.cat(distances).view(len(index) * policy.chunk_len, -1).mean(0)
@@ -159,7 +159,7 @@ def train_step(
     """One optimizer step on inputs and labels of B rows; returns the loss before it."""
     inputs, labels = batch
     images = augment(inputs["images"], config.max_shift, generator)
-    logits = policy.bin_logits({**inputs, "images": images})
+    logits = policy.label_logits({**inputs, "images": images}, labels)
     soft = soft_labels(labels, logits.shape[-1], config.label_sigma)
     loss = -(soft * F.log_softmax(logits, dim=-1)).sum(-1).mean()
     if not torch.isfinite(loss):

@@ -25,7 +25,7 @@ def connect(config: Config, plan: Plan) -> None:
     holds the declared slots.
 
     Raises:
-        ValueError: the cluster has fewer accelerators or machines than the config declares.
+        ValueError: the cluster has fewer accelerators or machines than the config declares, or the launch script started more.
     """
     trainer = config.trainer
     if not ray.is_initialized():
@@ -38,6 +38,11 @@ def connect(config: Config, plan: Plan) -> None:
         raise ValueError(
             f"trainer.nnodes={trainer.nnodes}, but the Ray cluster has {len(alive)}: start Ray on the others "
             "(scripts/launch_cluster.sh), or lower it"
+        )
+    if (launched := sum(_rank(node) is not None for node in alive)) > trainer.nnodes:
+        raise ValueError(
+            f"trainer.nnodes={trainer.nnodes}, but {launched} machines were launched for this run; set "
+            f"trainer.nnodes={launched}: the others would idle; or launch fewer"
         )
     for number, node in enumerate(alive[: trainer.nnodes]):
         if (gpus := int(node["Resources"].get("GPU", 0))) < trainer.n_gpus_per_node:
@@ -52,12 +57,18 @@ def machines(gpus: int) -> list[dict[str, Any]]:
     ``gpus`` accelerators first, and of these the head."""
 
     def place(node: dict[str, Any]) -> tuple[float, bool, bool, str]:
-        ranks = [int(found[1]) for name in node["Resources"] if (found := RANK_RESOURCE.fullmatch(name))]
+        rank = _rank(node)
         is_head = "node:__internal_head__" in node["Resources"]
         has_too_few = node["Resources"].get("GPU", 0) < gpus
-        return min(ranks, default=float("inf")), has_too_few, not is_head, node["NodeManagerAddress"]
+        return float("inf") if rank is None else rank, has_too_few, not is_head, node["NodeManagerAddress"]
 
     return sorted((node for node in ray.nodes() if node["Alive"]), key=place)
+
+
+def _rank(node: dict[str, Any]) -> int | None:
+    """The rank that the launch script gave a machine; None for one that it did not start."""
+    ranks = [int(found[1]) for name in node["Resources"] if (found := RANK_RESOURCE.fullmatch(name))]
+    return min(ranks, default=None)
 
 
 def reserve(plan: Plan) -> PlacementGroup:

@@ -35,9 +35,11 @@ class EnvWorker:
     """
 
     def __init__(self, config: Config, device: str, held: int) -> None:
-        if device != "cpu" and find_library("EGL_nvidia"):  # other drivers may not offer each accelerator to EGL
-            os.environ.setdefault("MUJOCO_EGL_DEVICE_ID", egl_device(device))
         embodied = config.actor_rollout_ref.embodied
+        if device != "cpu" and find_library("EGL_nvidia"):  # other drivers may not offer each accelerator to EGL
+            os.environ.setdefault("MUJOCO_EGL_DEVICE_ID", visible_gpu(device))
+        if device != "cpu" and embodied.env.sim_backend == "gpu":
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpu(device)  # it reserves none in Ray, and so sees all of them
         factory = ENVS.get(embodied.env.env_type)
         self._env = factory(replace(embodied.env, num_envs=held), wrist=embodied.num_images_in_input > 1)
         assert self._env.num_slots == held, "an env has as many slots as it was told to, up to max_slots_per_process"
@@ -55,11 +57,13 @@ class EnvWorker:
         return os.getpid()
 
 
-def egl_device(device: str) -> str:
-    """The number, to EGL, of the accelerator ``device`` (``cuda:1``): NVIDIA's driver offers them in their own order."""
+def visible_gpu(device: str) -> str:
+    """The name of the accelerator ``device`` (``cuda:1``: the second one that may be seen) on its machine, also to EGL: NVIDIA's
+    driver keeps the order."""
     kind, _, number = device.partition(":")
-    assert kind == "cuda", f"no simulator renders with {device}"
-    return number
+    assert kind == "cuda", f"no simulator runs on {device}"
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return visible[int(number)] if visible else number
 
 
 @dataclass(frozen=True)
@@ -78,18 +82,19 @@ class RayEnvPool(SlotMap):
     Args:
         actors: handles of `EnvWorker` actors with `FAULT_TOLERANCE`.
         held: how many slots each of them holds.
+        lock_step: whether these step together, see `EnvFactory.lock_step`.
         timeout: longest time one call may take, seconds; then the simulator is killed, which restarts it.
     """
 
-    def __init__(self, actors: list[ActorHandle], held: Sequence[int], timeout: float) -> None:
-        super().__init__(held)
+    def __init__(self, actors: list[ActorHandle], held: Sequence[int], lock_step: bool, timeout: float) -> None:
+        super().__init__(held, lock_step)
         self._actors = actors
         self._timeout = timeout
         self._calls: dict[ray.ObjectRef, Call] = {}
 
     def wait(self, block: bool) -> list[Ready | Died]:
         """See `EnvPool.wait`."""
-        self._launch()
+        self._launch(block)
         assert self._calls or not block, "nothing was asked for, so nothing can be waited for"
         if not self._calls:
             return []
@@ -101,10 +106,10 @@ class RayEnvPool(SlotMap):
         done, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
         return [event for ref in done for event in self._collect(ref)]
 
-    def _launch(self) -> None:
+    def _launch(self, block: bool) -> None:
         busy = {call.env for call in self._calls.values()}
-        for env, requests in enumerate(self.requests):
-            if env in busy or (call := requests.take()) is None:
+        for env in range(len(self.requests)):
+            if env in busy or (call := self.next_call(env, block)) is None:
                 continue
             method, slots, argument = call
             remote = getattr(self._actors[env], method).options(max_task_retries=0)

@@ -26,12 +26,12 @@ class InlinePool(SlotMap):
         embodied = config.actor_rollout_ref.embodied
         env = ENVS.get(embodied.env.env_type)(embodied.env, wrist=embodied.num_images_in_input > 1)
         assert env.num_slots == embodied.env.num_envs, "preflight lets through only what one process can hold"
-        super().__init__([env.num_slots])
+        super().__init__([env.num_slots], ENVS.get(embodied.env.env_type).lock_step)
         self._env = env
 
     def wait(self, block: bool) -> list[Ready]:
         """Run the next call of the env; a simulator that fails ends the run with its own traceback."""
-        call = self.requests[0].take()
+        call = self.next_call(0, block)
         if call is None:
             return []
         method, slots, argument = call

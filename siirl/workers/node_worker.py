@@ -15,9 +15,10 @@ import torch
 
 from siirl.config.schema import Config
 from siirl.dag.graph import EpisodesFn, NodeOutput
-from siirl.data.trajectory import Episode, EpisodeSummary, Stored, Trajectory
+from siirl.data.trajectory import Episode, EpisodeSummary, Stored, Target, Trajectory
 from siirl.embeddings.base import ENCODERS, encoder_name
-from siirl.policies.base import POLICIES, Policy, Sampling
+from siirl.policies.base import POLICIES, Policy, Sampling, ValueHeadSettings
+from siirl.rewards.base import REWARDS
 from siirl.roles.embedder import Embedder
 from siirl.roles.queue import EpisodeSource
 from siirl.roles.rollout import Rollout
@@ -64,6 +65,7 @@ class NodeWorker:
         cores = max(1, int(len(os.sched_getaffinity(0)) * seat.share))
         self._threads = config.trainer.cpu_threads or cores
         self._config, self._device, self._store = config, torch.device(device), store
+        self._per_action = REWARDS.get(config.algorithm.reward).per_action
         self._trainer: Trainer[Any] | None = None
         self._rollout: Rollout | None = None
         self._embedder: Embedder | None = None
@@ -72,7 +74,8 @@ class NodeWorker:
         shares_weights = {"actor", "rollout"} <= seat.roles and seat.actors == 1
         acting = None
         if "actor" in seat.roles:
-            self._trainer = Trainer(self._load(), config, self._device, ranks, shares_weights)
+            load_reference = self._load_reference if config.actor_rollout_ref.ref.path else None
+            self._trainer = Trainer(self._load(), config, self._device, ranks, shares_weights, load_reference)
         if "rollout" in seat.roles:
             assert pool is not None
             acting = self.trainer.policy if shares_weights else self._load(acting_only=True)
@@ -90,7 +93,18 @@ class NodeWorker:
         torch.manual_seed(self._config.trainer.seed)  # new adapters are drawn alike everywhere
         section = self._config.actor_rollout_ref
         factory = POLICIES.get(section.embodied.embodied_type)
-        return factory.load(section.model, section.embodied, self._device, acting_only)
+        head = ValueHeadSettings.of(self._config)
+        return factory.load(section.model, section.embodied, self._device, acting_only, head)
+
+    def _load_reference(self) -> Policy:
+        """The frozen policy of the KL penalty."""
+        section = self._config.actor_rollout_ref
+        assert section.ref.path is not None
+        model = replace(section.model, path=section.ref.path, lora_rank=0)
+        factory = POLICIES.get(section.embodied.embodied_type)
+        policy = factory.load(model, section.embodied, self._device)
+        policy.model.requires_grad_(False)
+        return policy
 
     @property
     def trainer(self) -> Trainer[Any]:
@@ -107,12 +121,16 @@ class NodeWorker:
     def run(
         self, queue: EpisodeSource, sampling: Sampling, keep: bool, after: int
     ) -> Iterator[EpisodeSummary | Trajectory]:
-        """Yields a summary for each finished episode, followed by its trajectory if ``keep``."""
+        """Yields a summary for each finished episode, followed by its trajectory if ``keep``; the summary then holds what
+        advantages are estimated from."""
         _use_threads(1)
-        for trajectory in self.rollout.run(queue, sampling, after):
-            yield trajectory.summary
+        for trajectory in self.rollout.run(queue, sampling, after, bootstrap=keep):
             if keep:
+                rewards = trajectory.rewards if self._per_action else None
+                yield replace(trajectory.summary, rewards=rewards, values=trajectory.values)
                 yield trajectory
+            else:
+                yield trajectory.summary
 
     def cancel(self) -> None:
         """End the run under way."""
@@ -148,10 +166,10 @@ class NodeWorker:
 
         return function([replace(e, columns=fetched(e.columns)) for e in episodes], self._config)
 
-    def update(self, references: Sequence[Any], chunks: Sequence[int], advantages: np.ndarray) -> dict[str, float]:
+    def update(self, references: Sequence[Any], chunks: Sequence[int], targets: Sequence[Target]) -> dict[str, float]:
         """Train on n trajectories (collective over the actor's ranks); returns the update's metrics."""
         _use_threads(self._threads)
-        return self.trainer.update(references, chunks, advantages, self._store.fetch)
+        return self.trainer.update(references, chunks, targets, self._store.fetch)
 
     def save(self, folder: Path) -> list[str]:
         """Write this rank's shards of model, optimizer and scheduler; returns the names of all ranks' files."""

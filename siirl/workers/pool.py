@@ -17,13 +17,14 @@ class Requests:
     resets: list[tuple[int, EpisodeSpec]] = field(default_factory=list)
     steps: list[tuple[int, np.ndarray]] = field(default_factory=list)
 
-    def take(self) -> tuple[str, list[int], object] | None:
-        """The next call for the env: (method, slots, argument); resets go first, so that no slot waits long."""
+    def take(self, steps: bool = True) -> tuple[str, list[int], object] | None:
+        """The next call for the env: (method, slots, argument); resets go first, so that no slot waits long. ``steps``: whether
+        steps may go."""
         if self.resets:
             slots, specs = [s for s, _ in self.resets], [e for _, e in self.resets]
             self.resets = []
             return "reset", slots, specs
-        if self.steps:
+        if self.steps and steps:
             slots, actions = [s for s, _ in self.steps], np.stack([a for _, a in self.steps])
             self.steps = []
             return "step", slots, actions
@@ -35,12 +36,14 @@ class SlotMap:
 
     Args:
         held: how many slots each env holds.
+        lock_step: whether the slots of an env step together, see `EnvFactory.lock_step`.
     """
 
-    def __init__(self, held: Sequence[int]) -> None:
+    def __init__(self, held: Sequence[int], lock_step: bool = False) -> None:
         self.places = [(env, local) for env, count in enumerate(held) for local in range(count)]
         self.num_slots = len(self.places)
         self.requests = [Requests() for _ in held]
+        self._held, self._lock_step = held, lock_step
 
     def reset(self, slot: int, spec: EpisodeSpec) -> None:
         """See `EnvPool.reset`."""
@@ -51,6 +54,16 @@ class SlotMap:
         """See `EnvPool.step`."""
         env, local = self.places[slot]
         self.requests[env].steps.append((local, actions))
+
+    def next_call(self, env: int, block: bool) -> tuple[str, list[int], object] | None:
+        """What the env does next, as `Requests.take`.
+
+        Steps of slots that step together go once every slot of the env has asked for one, or with ``block``: whoever drives the
+        slots then has nothing left to do, so every slot whose episode runs has asked.
+        """
+        requests = self.requests[env]
+        complete = block or not self._lock_step or len(requests.steps) == self._held[env]
+        return requests.take(steps=complete)
 
     def slots_of(self, env: int) -> list[int]:
         """The slots that an env holds, ascending."""

@@ -14,6 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 from siirl.config.schema import Config
 from siirl.dag.compile import Plan, Slot
 from siirl.data.trajectory import Episode, EpisodeSpec
+from siirl.envs.base import ENVS
 from siirl.policies.base import Sampling
 from siirl.roles.queue import EpisodeQueue, EpisodeSource, ExpectedSteps
 from siirl.training.fsdp import ALONE, init_ranks
@@ -71,7 +72,8 @@ class RayNodeWorker(NodeWorker):
         pool = None
         if envs:
             env = config.actor_rollout_ref.embodied.env
-            pool = RayEnvPool(envs, [held for _, held in seat.envs], env.step_timeout)
+            lock_step = ENVS.get(env.env_type).lock_step
+            pool = RayEnvPool(envs, [held for _, held in seat.envs], lock_step, env.step_timeout)
         super().__init__(config, seat, device, pool, Store(ray.put, lambda handles: ray.get(list(handles))), ranks)
 
 

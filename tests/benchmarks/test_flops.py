@@ -79,7 +79,7 @@ def test_the_plain_forward_is_the_same_function(config: str) -> None:
     policy = tiny_policy() if config == "tiny" else random_policy(SMALL, "openvla-oft", "fp32", CPU)
     inputs = policy.prepare(alike(2))
     with torch.no_grad():
-        ours = policy._forward(inputs, whole_vocabulary=True)
+        ours = policy._forward(inputs, whole_vocabulary=True).logits
     torch.testing.assert_close(PlainOFT(policy.model, torch.float32).logits(inputs), ours, rtol=1e-4, atol=1e-4)
 
 

@@ -11,8 +11,9 @@ from siirl.client import sft
 from siirl.client.arguments import parse_ids
 from siirl.client.collect_demos import main, only_writer, parse_args, plan_jobs
 from siirl.data.lerobot import read
-from siirl.envs.libero.demonstrate import PARTIAL, Job, disturb, partial_file
+from siirl.envs.demonstrations import PARTIAL, Job, disturb, partial_file
 from tests.data.lerobot.folders import episode, write
+from tests.envs.maniskill.conftest import require_drawing
 
 START = Path(__file__).parents[2] / "examples" / "start_policy"
 
@@ -179,5 +180,57 @@ def test_demonstrations_are_collected_continued_and_learnt(
 
     policy = ["--architecture", str(START / "architecture.json"), "--vocabulary", str(START / "vocabulary.txt")]
     train = "--suite libero_spatial --steps 1 --batch-size 2 --log-every 1 --threads 1"
+    assert sft.main(["--demos", str(out), *policy, *train.split(), "--out", str(tmp_path / "policy")]) == 0
+    assert (tmp_path / "policy" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--suite", "PushCube-v1"], "--suite PushCube-v1: no scripted expert solves it; allowed: PickCube-v1"),
+        (["--suite", "PickCub-v1"], "Did you mean 'PickCube-v1'?"),
+        (["--tasks", "0,1"], "--tasks: PickCube-v1 has no task 1; allowed: 0 to 0"),
+        (["--no-antialiasing"], "--no-antialiasing means nothing with --env maniskill; leave it out"),
+        (["--max-texture-size", "64"], "--max-texture-size means nothing with --env maniskill; leave it out"),
+    ],
+)
+def test_what_maniskill_cannot_collect_stops_before_collecting(
+    arguments: list[str], part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("siirl.envs.maniskill.check_installed", lambda: None)
+    monkeypatch.setattr("siirl.envs.maniskill.demonstrate.check_rendering", lambda env: None)
+    assert main(["--env", "maniskill", *arguments, "--out", str(tmp_path / "demos")]) == 2
+    assert part in capsys.readouterr().err
+    assert not (tmp_path / "demos").exists()
+
+
+def test_libero_has_no_angle_to_choose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--camera-fov", "0.9", "--out", str(tmp_path / "demos")]) == 2
+    assert "--camera-fov means nothing with --env libero; leave it out" in capsys.readouterr().err
+
+
+def test_demonstrations_of_maniskill_are_collected_and_learnt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    require_drawing()
+    out = tmp_path / "demos"
+    shared = "--env maniskill --suite PickCube-v1 --noise 0.1 --image-size 32 --camera-fov 0.9 --trials"
+    arguments = ["--out", str(out), *shared.split()]
+    assert main([*arguments, "7,1001"]) == 0
+    assert "2 of 2 solved in 2 episodes | all: 2 saved, 2 of 2 tried" in capsys.readouterr().out
+    data = read(out)
+    demo = data.demos[0]
+    assert [d.trial for d in data.demos] == [7, 1001]
+    assert demo.instruction == "pick up the red cube and move it to the green sphere"
+    assert demo.states.shape == (len(demo.actions), 8)
+    assert set(demo.actions[:, 6]) == {0.0, 1.0}
+    assert demo.actions[0, 6] == 1, "the gripper starts open, in the policy's convention"
+    assert data.frames(demo, range(len(demo.actions))).shape == (len(demo.actions), 32, 32, 3)
+    assert main([*arguments, "7", "--camera-fov", "0.8"]) == 2
+    assert "'camera_fov': 0.9, 'seed': 0}; now it is {" in capsys.readouterr().err
+
+    example = Path(__file__).parents[2] / "examples" / "pickcube"
+    policy = ["--architecture", str(example / "openvla_oft.json"), "--vocabulary", str(example / "vocabulary.txt")]
+    train = "--suite PickCube-v1 --gripper open --steps 1 --batch-size 2 --log-every 1 --threads 1"
     assert sft.main(["--demos", str(out), *policy, *train.split(), "--out", str(tmp_path / "policy")]) == 0
     assert (tmp_path / "policy" / "model.safetensors").is_file()

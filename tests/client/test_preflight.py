@@ -34,7 +34,7 @@ def test_the_defaults_pass(config: Config) -> None:
 WRONG = [
     # the values given, the start of the line, a part of it
     ({"algorithm.reward": "spars"}, "algorithm.reward=spars", "Did you mean 'sparse'?"),
-    ({"algorithm.adv_estimator": "gae"}, "algorithm.adv_estimator=gae", "grpo"),
+    ({"algorithm.adv_estimator": "grop"}, "algorithm.adv_estimator=grop", "grpo"),
     ({f"{REF}.embodied.video_encoder": "vjepa"}, f"{REF}.embodied.video_encoder=vjepa", "vjepa2"),
     ({f"{ENV}.env_type": "liber"}, f"{ENV}.env_type=liber", "Did you mean 'libero'?"),
     ({f"{REF}.embodied.embodied_type": "openvla_oft"}, f"{REF}.embodied.embodied_type=openvla_oft", "openvla-oft"),
@@ -57,6 +57,8 @@ WRONG = [
     ({f"{REF}.embodied.unnorm_key": "bridge"}, f"{REF}.model.path=", "unnorm_key 'bridge'"),
     ({f"{REF}.embodied.action_chunks_len": 5}, f"{REF}.model.path=", "action_chunks_len is 5"),
     ({"data.max_prompt_length": 5}, "data.max_prompt_length=5", "at least"),
+    ({f"{ENV}.asset_dir": "/"}, f"{ENV}.asset_dir=/", f"null with {ENV}.env_type=libero, which would ignore it"),
+    ({f"{ENV}.camera_fov": 0.9}, f"{ENV}.camera_fov=0.9", "which would ignore it"),
 ]
 
 
@@ -255,3 +257,59 @@ def test_everything_is_reported_at_once(folder: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_command_line(argv, preflight)
     assert len(caught.value.problems) == 5
+
+
+@pytest.fixture
+def maniskill(config: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A config of ManiSkill, on a machine that can run it."""
+    monkeypatch.setattr("siirl.envs.maniskill.check_installed", lambda: None)
+    monkeypatch.setattr("siirl.envs.maniskill.check_rendering", lambda env: None)
+    env = config.actor_rollout_ref.embodied.env
+    env.env_type, env.env_name = "maniskill", "PickCube-v1"
+    env.num_trials_per_task = 100  # the suite is one task
+    return config
+
+
+def test_maniskill_passes_with_as_many_seeds_as_wanted(maniskill: Config) -> None:
+    assert preflight(maniskill) == []
+    maniskill.actor_rollout_ref.embodied.env.num_trials_per_task = 5000
+    maniskill.data.train_batch_size = 5000
+    assert preflight(maniskill) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "start", "part"),
+    [
+        ({"env_name": "PickCub-v1"}, f"{ENV}.env_name=PickCub-v1", "Did you mean 'PickCube-v1'?"),
+        ({"antialiasing": False}, f"{ENV}.antialiasing=false", f"true with {ENV}.env_type=maniskill"),
+        ({"max_texture_size": 64}, f"{ENV}.max_texture_size=64", "which would ignore it"),
+        ({"num_steps_wait": 5}, f"{ENV}.num_steps_wait=5", "10 with"),
+        ({"asset_dir": "/nowhere"}, f"{ENV}.env_name=PickCube-v1", "env.asset_dir=/nowhere is no folder"),
+    ],
+)
+def test_what_maniskill_cannot_do_is_refused(maniskill: Config, values: dict, start: str, part: str) -> None:
+    for name, value in values.items():
+        set_value(maniskill, f"{ENV}.{name}", value)
+    (problem,) = preflight(maniskill)
+    assert problem.startswith(start)
+    assert part in problem
+
+
+def test_a_robot_without_a_camera_on_its_wrist_is_named(maniskill: Config) -> None:
+    maniskill.actor_rollout_ref.embodied.num_images_in_input = 2
+    problems = [line for line in preflight(maniskill) if "num_images_in_input=2" in line]
+    assert any("the robot of" in line and "PickCube-v1 has no camera on its wrist" in line for line in problems)
+    maniskill.actor_rollout_ref.embodied.env.env_name = "StackCube-v1"
+    assert not any("no camera on its wrist" in line for line in preflight(maniskill))
+
+
+def test_a_machine_that_cannot_draw_stops_a_run_but_no_plan(maniskill: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(env: object) -> None:
+        raise ValueError("no Vulkan")
+
+    monkeypatch.setattr("siirl.envs.maniskill.check_rendering", refuse)
+    assert preflight(maniskill) == [f"{ENV}.env_type=maniskill: no Vulkan"]
+    maniskill.dry_run = True
+    assert preflight(maniskill) == []
+    maniskill.dry_run, maniskill.trainer.nnodes = False, 2
+    assert preflight(maniskill) == [], "simulators may run on other machines than this"

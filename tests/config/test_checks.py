@@ -14,7 +14,13 @@ REF = "actor_rollout_ref"
 ENV = f"{REF}.embodied.env"
 SAMPLING = "algorithm.embodied_sampling"
 RESUME = "trainer.resume_from_path"
-GREEDY = {f"{REF}.rollout.n": 1, f"{REF}.rollout.do_sample": False, f"{SAMPLING}.filter_accuracy": False}
+GREEDY = {
+    f"{REF}.rollout.n": 1,
+    f"{REF}.rollout.do_sample": False,
+    f"{SAMPLING}.filter_accuracy": False,
+    "algorithm.adv_estimator": "reinforce_plus_plus",
+}
+PPO = {"algorithm.adv_estimator": "gae", "critic.use_critic_model": True}
 
 
 @pytest.fixture
@@ -33,11 +39,8 @@ IMPOSSIBLE = [
         f"{SAMPLING}.accuracy_lower_bound=0.01",
         "k/8",
     ),
-    ({f"{REF}.rollout.n": 1}, f"{SAMPLING}.accuracy_lower_bound=0.1", "k/1"),
+    ({f"{ENV}.sim_backend": "gpu"}, f"{ENV}.sim_backend=gpu", "cpu with trainer.n_gpus_per_node=0"),
     ({f"{SAMPLING}.filter_truncated": True}, f"{SAMPLING}.filter_truncated=true", "accuracy_upper_bound=1.0"),
-    ({"algorithm.gamma": 0.99}, "algorithm.gamma=0.99", "algorithm.gamma=1.0"),
-    ({"algorithm.lam": 0.95}, "algorithm.lam=0.95", "algorithm.adv_estimator=grpo"),
-    ({"critic.use_critic_model": True}, "critic.use_critic_model=true", "no estimator of this version"),
     (
         {f"{SAMPLING}.filter_accuracy": False, "algorithm.filter_groups.max_num_gen_batches": 3},
         "algorithm.filter_groups.max_num_gen_batches=3",
@@ -61,6 +64,11 @@ IMPOSSIBLE = [
     (
         {"trainer.total_training_steps": 10, f"{REF}.actor.optim.lr_warmup_steps": 160},
         f"{REF}.actor.optim.lr_warmup_steps=160",
+        "below 160",
+    ),
+    (
+        {**PPO, "trainer.total_training_steps": 10, "critic.warmup_steps": 200},
+        "critic.warmup_steps=200",
         "below 160",
     ),
     ({"data.val_files": "data/train.parquet"}, "data.val_files=data/train.parquet", "different names"),
@@ -141,7 +149,6 @@ def test_impossible(config: Config, values: dict, blamed: str, part: str) -> Non
 
 POSSIBLE = [
     {f"{SAMPLING}.accuracy_lower_bound": 0.5, f"{SAMPLING}.accuracy_upper_bound": 0.5},
-    {f"{REF}.rollout.n": 1, f"{SAMPLING}.filter_accuracy": False},
     {**GREEDY, f"{REF}.rollout.temperature": 0.5},
     {f"{REF}.rollout.top_k": 1, f"{REF}.rollout.top_p": 0.5},
     {

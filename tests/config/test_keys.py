@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siirl.config.keys import KEYS, SECTIONS, Key, convert, suggest
+from siirl.config.keys import KEYS, SECTIONS, Key, convert
 from siirl.config.problems import ConfigError, mentions, problem, show
+from siirl.config.suggest import suggest
 
 WRONG = {bool: "maybe", int: 1.5, float: "fast", str: 1.5}
 

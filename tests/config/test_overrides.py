@@ -61,3 +61,18 @@ def test_any_text_is_read_or_refused_with_a_fix(value: str) -> None:
     parsed, problems = parse_overrides([f"cluster.component_placement={value}"])
     assert len(parsed) + len(problems) == 1
     assert all(" Fix: " in line for line in problems)
+
+
+@pytest.mark.parametrize(
+    ("value", "twice"),
+    [
+        ("{env: 0, rollout: 1, actor: 2-3, env: 3}", "env"),
+        ("{env: [0,1], env: 2}", "env"),
+        ("{env\\,rollout: [0-3,8-11], actor: 4-7}", None),
+        ("{env: [1,2], actor: [1,2]}", None),
+    ],
+)
+def test_a_name_that_a_mapping_holds_twice_is_told(value: str, twice: str | None) -> None:
+    parsed, problems = parse_overrides([f"{PLACEMENT}={value}"])
+    assert (len(parsed), len(problems)) == ((1, 0) if twice is None else (0, 1))
+    assert twice is None or f"each name once, and {twice} is there twice" in problems[0]

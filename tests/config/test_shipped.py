@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from siirl.client.preflight import preflight
 from siirl.config.keys import KEYS, get_value
-from siirl.config.load import config_to_dict, load_config, shipped_folder
+from siirl.config.load import config_to_dict, load_config, read_config, shipped_folder
+from siirl.config.reference import SMALL
 from siirl.config.schema import Config
 from tests.config.folders import path_override, policy_folder
 
@@ -27,6 +29,51 @@ def test_the_three_entry_points_are_shipped() -> None:
     assert {"embodied_srpo_trainer", "embodied_grpo_trainer", "quickstart"} <= set(CONFIGS)
 
 
+def test_the_documented_names_are_shipped_each_with_a_small_one() -> None:
+    maniskill = {f"maniskill_{a}_{m}" for a in ("ppo", "grpo") for m in ("openvla", "openvlaoft")}
+    libero = {f"libero_{suite}_grpo_openvlaoft" for suite in ("10", "spatial", "object", "goal")}
+    documented = maniskill | libero | {"libero_10_ppo_openvlaoft"}
+    assert documented | {f"{name}{SMALL}" for name in documented} <= set(CONFIGS)
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name.endswith(SMALL)])
+def test_a_small_one_runs_on_a_cpu_with_the_algorithm_of_the_whole(name: str) -> None:
+    small, whole = read_config(name).config, read_config(name.removesuffix(SMALL)).config
+    assert small.trainer.n_gpus_per_node == 0
+    assert small.cluster.component_placement is None
+    libero = small.actor_rollout_ref.embodied.env.env_type == "libero"
+    made = Path("runs/pickcube")  # by examples/pickcube/train.sh
+    assert Path(small.actor_rollout_ref.model.path).parent == (shipped_folder("assets") if libero else made)
+    assert small.data.train_batch_size * small.actor_rollout_ref.rollout.n == 8
+    assert small.trainer.total_training_steps == 2
+    kept = {key for key in KEYS if key.startswith(("algorithm.", "critic."))} - {
+        "algorithm.filter_groups.max_num_gen_batches"
+    }
+    different = {key for key in kept if get_value(small, key) != get_value(whole, key)}
+    assert different == (set() if libero else {"algorithm.reward"})
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("libero")])
+def test_those_of_libero_pass_every_check_before_a_start(name: str) -> None:
+    small = name.endswith(SMALL)
+    load_config(name, [] if small else ["dry_run=true"], more_checks=[preflight])
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("maniskill")])
+def test_those_of_maniskill_pass_every_check_of_a_plan(name: str) -> None:
+    """Neither assets nor a policy need to be there."""
+    load_config(name, ["dry_run=true", "actor_rollout_ref.model.path=''"], more_checks=[preflight])
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "openvla" in name])
+def test_each_run_has_a_folder_and_manifests_of_its_own(name: str) -> None:
+    config = read_config(name).config
+    assert config.trainer.experiment_name == name
+    assert Path(config.trainer.default_local_dir).name == name
+    owner = name if name.endswith(SMALL) else config.actor_rollout_ref.embodied.env.env_name
+    assert Path(config.data.train_files).parent.name == owner
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_shipped_file_composes_and_can_run(name: str, tmp_path: Path) -> None:
     config = load_config(name, [path_override(tmp_path)])
@@ -35,7 +82,9 @@ def test_every_shipped_file_composes_and_can_run(name: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("piece", PIECES, ids=str)
 def test_every_shipped_piece_can_be_selected(piece: Path, tmp_path: Path) -> None:
-    load_config("embodied_srpo_trainer", [f"{piece.parent}={piece.stem}", path_override(tmp_path), "dry_run=true"])
+    plus = "" if str(piece.parent) in ("env", "model") else "+"  # those two are in the file's defaults
+    selection = f"{plus}{piece.parent}={piece.stem}"
+    load_config("embodied_srpo_trainer", [selection, path_override(tmp_path), "dry_run=true"])
 
 
 def test_the_reward_tells_srpo_and_grpo_apart(tmp_path: Path) -> None:

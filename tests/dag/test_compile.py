@@ -166,7 +166,7 @@ def test_simulators_fill_the_env_slots_evenly_and_in_order(data: st.DataObject) 
 def test_processes_of_several_slots_share_them_evenly(
     monkeypatch: pytest.MonkeyPatch, num_envs: int, processes: tuple[int, ...]
 ) -> None:
-    monkeypatch.setattr(LiberoEnv, "max_slots_per_process", 2)
+    monkeypatch.setattr(LiberoEnv, "max_slots_per_process", staticmethod(lambda config: 2))
     config = placed_on(3, {"env": "all" if num_envs > 4 else "0", "rollout": "1", "actor": "2"}, num_envs)
     plan = plan_of(config)
     assert plan.processes == processes

@@ -359,10 +359,11 @@ def test_batch_nodes_add_columns_and_the_update_gets_them(config: Config) -> Non
     for node in executor.plan.batch_nodes:
         metrics |= executor.run_batch_node(node, batch.episodes)
     assert metrics == {"actor/loss": 0.5}
-    ((references, chunks, advantages),) = workers.updates
+    ((references, chunks, targets),) = workers.updates
     assert references == [f"{g}.{i}" for g in range(4) for i in range(2)]
     assert chunks == [3] * 8
-    np.testing.assert_allclose(advantages, [0.5**0.5, -(0.5**0.5)] * 4, rtol=1e-5)
+    assert all(target.returns is None for target in targets)
+    np.testing.assert_allclose([target.advantage for target in targets], [0.5**0.5, -(0.5**0.5)] * 4, rtol=1e-5)
 
 
 def test_the_reward_of_embeddings_is_computed_where_they_are(config: Config) -> None:

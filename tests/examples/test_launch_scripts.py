@@ -117,6 +117,11 @@ def test_a_config_is_started_by_its_name(home: Path) -> None:
     ]
 
 
+def test_a_config_of_ones_own_is_found_in_its_folder(home: Path) -> None:
+    given = ["--config-dir", "mine", "trainer.seed=1"]
+    assert command(EMBODIMENT, home, "maniskill_ppo_openvla", *given) == ["--config-name=maniskill_ppo_openvla", *given]
+
+
 @pytest.mark.parametrize("arguments", [[], ["dry_run=true"]])
 def test_a_config_must_be_named(home: Path, arguments: list[str]) -> None:
     done = run(EMBODIMENT, home, *arguments)

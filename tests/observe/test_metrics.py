@@ -56,17 +56,21 @@ def test_a_new_run_starts_an_empty_file(tmp_path: Path) -> None:
 
 def test_rollout_metrics() -> None:
     episodes = [
-        summary(True, steps=80),
+        summary(True, steps=80, reward_sum=0.5),
         summary(False, steps=220, retries=2),
         summary(False, steps=3, drop_reason="NaN observation"),
-        summary(True, steps=120, retries=1),
+        summary(True, steps=120, retries=1, reward_sum=1.5),
     ]
     metrics = rollout_metrics(episodes, [1.0, 0.3, 1.0])
     assert metrics == {
         "rollout/success_rate": pytest.approx(2 / 3),
         "rollout/reward_mean": pytest.approx(2.3 / 3),
+        "rollout/reward_std": pytest.approx(0.7 * 2**0.5 / 3),
         "rollout/episode_length": pytest.approx(140),
+        "env/success_rate": 0.5,
         "env/success_once": 0.5,
+        "env/termination_rate": 0.5,
+        "env/step_reward": pytest.approx(2 / 420),
         "env/retries": 3,
         "env/dropped": 1,
         "env/dropped/nan_observation": 1,

@@ -19,7 +19,8 @@ def observe(rows: int, *, wrist: bool = False) -> EnvObs:
 def row_of(obs: EnvObs, row: int) -> EnvObs:
     """One observation of several, which is then not padded."""
     part = slice(row, row + 1)
-    return EnvObs(obs.main_images[part], obs.states[part], obs.task_descriptions[part])
+    wrist = None if obs.wrist_images is None else obs.wrist_images[part]
+    return EnvObs(obs.main_images[part], obs.states[part], obs.task_descriptions[part], wrist_images=wrist)
 
 
 def select(inputs: PolicyInputs, rows: list[int]) -> PolicyInputs:

@@ -148,6 +148,21 @@ def tiny_policy_folder(tmp_path: Path, seed: int = 0) -> Path:
     return folder
 
 
+def tiny_l1_folder(tmp_path: Path, seed: int = 0) -> Path:
+    """A folder for ``embodied_type=openvla-oft-l1``, two views, chunks of 8 × 7."""
+    folder = tmp_path / "tiny-openvla-oft-l1"
+    tiny_l1(seed).save(str(folder))
+    return folder
+
+
+def train_value_head(policy: OpenVLA | OpenVLAOFT, seed: int = 0) -> None:
+    """Let the value head of a policy leave its start: an untrained one gives zeros whatever it reads."""
+    head = policy.model.value_head
+    assert head is not None
+    with torch.no_grad():
+        head.fc3.weight.normal_(std=0.2, generator=torch.Generator().manual_seed(seed))
+
+
 def adapt(policy: OpenVLA | OpenVLAOFT, *, trained: bool, **lora: Any) -> None:
     """Give a policy LoRA adapters, of rank 4 on every linear layer unless ``lora`` says otherwise; ``trained`` ones have
     left zero, and change what it does."""

@@ -95,8 +95,12 @@ def test_sparse_reward() -> None:
 
 def test_registered_rewards() -> None:
     success = np.array([True, False, False])
-    inputs = RewardInputs(success, np.zeros(3, dtype=int), np.float32([[0, 0], [1, 0], [3, 0]]))
+    inputs = RewardInputs(
+        success, np.float32([2, 0.5, 0]), np.zeros(3, dtype=int), np.float32([[0, 0], [1, 0], [3, 0]])
+    )
     srpo, sparse = REWARDS.get("srpo"), REWARDS.get("sparse")
     assert (srpo.needs_embedding, sparse.needs_embedding) == (True, False)
     assert srpo.function(inputs)[1] > srpo.function(inputs)[2] > 0
-    np.testing.assert_array_equal(sparse.function(RewardInputs(success, inputs.task, None)), [1, 0, 0])
+    np.testing.assert_array_equal(sparse.function(RewardInputs(success, inputs.env, inputs.task, None)), [1, 0, 0])
+    assert REWARDS.get("env").per_action
+    np.testing.assert_array_equal(REWARDS.get("env").function(inputs), inputs.env)

@@ -40,6 +40,7 @@ def trajectory(chunks: int, episode: int = 0) -> Trajectory:
         empty.astype(np.int16),
         empty.astype(np.float32),
         empty[:, 0],
+        np.zeros((chunks, 8), np.float32),
     )
 
 

@@ -13,7 +13,7 @@ from siirl.data.trajectory import Trajectory
 from siirl.roles.trainer import Trainer
 from siirl.training.dcp import MODEL, saved_tensors
 from tests.policies.tiny import adapt, tiny_openvla, tiny_policy
-from tests.training.updates import play, small_config, weights
+from tests.training.updates import play, small_config, targets, weights
 
 CPU = torch.device("cpu")
 CHUNKS = [3, 1, 4, 2]
@@ -40,7 +40,7 @@ def started(
 
 def update(policy: Any, trainer: Trainer[Trajectory], seed: int = 0) -> dict[str, float]:
     episodes = play(policy, config(), CHUNKS, seed, image_size=40, state_dim=8)
-    return trainer.update(episodes, CHUNKS, ADVANTAGES, fetch)
+    return trainer.update(episodes, CHUNKS, targets(ADVANTAGES), fetch)
 
 
 @pytest.mark.parametrize("build", [tiny_policy, tiny_openvla])
@@ -83,5 +83,5 @@ def test_a_checkpoint_of_other_adapters_is_refused(tmp_path: Path, other: dict[s
     _, trainer = started()
     trainer.save(tmp_path)
     _, changed = started(**other)
-    with pytest.raises(ValueError, match=r"is of another model: .*lora_A.*and the LoRA keys beside it"):
+    with pytest.raises(ValueError, match=r"is of another model: .*lora_A.*the LoRA keys beside it"):
         changed.load(tmp_path)

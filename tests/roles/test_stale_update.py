@@ -10,7 +10,7 @@ from siirl.policies.base import stack_observations
 from siirl.roles.trainer import Trainer
 from siirl.training.batching import token_mask
 from tests.roles.test_trainer import ADVANTAGES, CHUNKS, CPU, fetch, trained
-from tests.training.updates import ACTION_DIM, TOKENS, SmallPolicy, play, small_config, weights
+from tests.training.updates import ACTION_DIM, TOKENS, SmallPolicy, play, small_config, targets, weights
 
 BEHAVIOR = {"actor/behavior_weight_mean", "actor/behavior_kl"}
 
@@ -32,12 +32,12 @@ def test_with_staleness_but_fresh_weights_an_update_is_the_same() -> None:
 def test_episodes_of_older_weights_are_clipped_around_those_before_the_update() -> None:
     config = small_config()
     episodes = play(SmallPolicy(seed=1), config, CHUNKS)
-    stale = Trainer(SmallPolicy(), config, CPU).update(episodes, CHUNKS, ADVANTAGES, fetch)
+    stale = Trainer(SmallPolicy(), config, CPU).update(episodes, CHUNKS, targets(ADVANTAGES), fetch)
     config.trainer.max_staleness = 1
     config.actor_rollout_ref.actor.behavior_weight_cap = 1.5
     trainer: Trainer[Trajectory] = Trainer(SmallPolicy(), config, CPU)
     trainer.version = 3
-    metrics = trainer.update(episodes, CHUNKS, ADVANTAGES, fetch)
+    metrics = trainer.update(episodes, CHUNKS, targets(ADVANTAGES), fetch)
     assert 0 < metrics["actor/behavior_weight_mean"] <= 1.5
     assert metrics["actor/behavior_kl"] > 0.01
     assert "actor/rollout_train_logprob_diff" not in metrics, "the weights of now drew nothing"
@@ -46,7 +46,7 @@ def test_episodes_of_older_weights_are_clipped_around_those_before_the_update() 
         episode.summary = replace(episode.summary, policy_version=3)
     again = Trainer(SmallPolicy(), config, CPU)
     again.version = 3
-    said = again.update(episodes, CHUNKS, ADVANTAGES, fetch)["actor/rollout_train_logprob_diff"]
+    said = again.update(episodes, CHUNKS, targets(ADVANTAGES), fetch)["actor/rollout_train_logprob_diff"]
     assert said > 0.01, "they claim to be of the weights of now, and are not"
 
 
@@ -56,7 +56,7 @@ def test_a_stale_update_equals_the_plain_algorithm() -> None:
     config.trainer.max_staleness = 1
     episodes = play(SmallPolicy(seed=1), config, CHUNKS)
     policy = SmallPolicy()
-    Trainer(policy, config, CPU).update(episodes, CHUNKS, ADVANTAGES, fetch)
+    Trainer(policy, config, CPU).update(episodes, CHUNKS, targets(ADVANTAGES), fetch)
     reference, before = SmallPolicy(), SmallPolicy()
     optimizer = torch.optim.AdamW(
         reference.model.parameters(), lr=1e-2, weight_decay=config.actor_rollout_ref.actor.optim.weight_decay

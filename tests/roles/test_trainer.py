@@ -12,7 +12,7 @@ from siirl.policies.base import stack_observations
 from siirl.roles.trainer import Trainer
 from siirl.training.batching import token_mask
 from tests.policies.tiny import tiny_policy
-from tests.training.updates import ACTION_DIM, TOKENS, SmallPolicy, play, small_config, weights
+from tests.training.updates import ACTION_DIM, TOKENS, SmallPolicy, play, small_config, targets, weights
 
 CPU = torch.device("cpu")
 CHUNKS = [3, 1, 4, 2, 5, 2, 1, 3]
@@ -27,7 +27,7 @@ def trained(config: Config, updates: int = 1, seed: int = 0) -> tuple[SmallPolic
     policy = SmallPolicy(seed)
     trainer: Trainer[Trajectory] = Trainer(policy, config, CPU)
     for i in range(updates):
-        metrics = trainer.update(play(policy, config, CHUNKS, seed=i), CHUNKS, ADVANTAGES, fetch)
+        metrics = trainer.update(play(policy, config, CHUNKS, seed=i), CHUNKS, targets(ADVANTAGES), fetch)
     return policy, trainer, metrics
 
 
@@ -92,7 +92,7 @@ def test_openvla_oft_trains_on_what_it_did_itself(dtype: str) -> None:
     chunks = [3, 1, 4, 2]
     policy = tiny_policy(dtype=dtype)
     episodes = play(policy, config, chunks, image_size=40, state_dim=8)
-    metrics = Trainer(policy, config, CPU).update(episodes, chunks, ADVANTAGES[:4], fetch)
+    metrics = Trainer(policy, config, CPU).update(episodes, chunks, targets(ADVANTAGES[:4]), fetch)
     assert metrics["actor/rollout_train_logprob_diff"] < (1e-5 if dtype == "fp32" else 1e-2)
     assert metrics["actor/optimizer_steps"] == 2
     assert metrics["actor/approx_kl"] > 0
@@ -103,7 +103,7 @@ def test_the_update_raises_the_log_probs_of_good_episodes_and_lowers_those_of_ba
     config = small_config(ppo_epochs=3)
     policy = SmallPolicy()
     episodes = play(policy, config, CHUNKS)
-    Trainer(policy, config, CPU).update(episodes, CHUNKS, ADVANTAGES, fetch)
+    Trainer(policy, config, CPU).update(episodes, CHUNKS, targets(ADVANTAGES), fetch)
     gain = 0.0
     for episode, advantage in zip(episodes, ADVANTAGES, strict=True):
         instructions = [episode.summary.spec.instruction] * len(episode.tokens)
@@ -130,7 +130,7 @@ def test_metrics_are_true_per_token() -> None:
 def test_the_behaviour_check_sees_log_probs_of_other_weights() -> None:
     config = small_config()
     episodes = play(SmallPolicy(), config, CHUNKS)
-    metrics = Trainer(SmallPolicy(seed=1), config, CPU).update(episodes, CHUNKS, ADVANTAGES, fetch)
+    metrics = Trainer(SmallPolicy(seed=1), config, CPU).update(episodes, CHUNKS, targets(ADVANTAGES), fetch)
     assert metrics["actor/rollout_train_logprob_diff"] > 0.01
 
 
@@ -144,7 +144,7 @@ def test_only_tokens_of_executed_steps_train() -> None:
             unused = ~token_mask(episode.executed, TOKENS, ACTION_DIM)
             assert unused.any() or episode.executed[-1] == policy.chunk_len
             episode.tokens[unused] = (episode.tokens[unused] + noise) % 16
-        Trainer(policy, config, CPU).update(episodes, CHUNKS, ADVANTAGES, fetch)
+        Trainer(policy, config, CPU).update(episodes, CHUNKS, targets(ADVANTAGES), fetch)
         results.append(weights(policy))
     assert_same(*results)
 
@@ -171,7 +171,7 @@ def test_a_non_finite_mini_batch_never_reaches_the_optimizer(poison: str) -> Non
         with torch.no_grad():
             policy.model.head.weight[0, 0] = float("nan")
     before = weights(policy)
-    metrics = trainer.update(episodes, CHUNKS, advantages, fetch)
+    metrics = trainer.update(episodes, CHUNKS, targets(advantages), fetch)
     if poison == "weight":
         assert metrics["actor/skipped_steps"] == 2
         assert trainer.version == 0
@@ -195,7 +195,7 @@ def test_shuffling_depends_on_the_seed_and_the_update_and_can_be_turned_off() ->
         trainer: Trainer[int] = Trainer(policy, config, CPU)
         for _ in range(updates):
             asked.clear()
-            trainer.update(range(len(CHUNKS)), CHUNKS, ADVANTAGES, note)
+            trainer.update(range(len(CHUNKS)), CHUNKS, targets(ADVANTAGES), note)
         return asked
 
     assert order(small_config(shuffle=False)) == [[0, 1, 2, 3], [4, 5, 6, 7]]
@@ -214,7 +214,7 @@ def test_a_resumed_run_ends_in_bit_identical_weights(tmp_path: Path) -> None:
 
     def run(policy: SmallPolicy, trainer: Trainer, steps: range) -> None:
         for step in steps:
-            trainer.update(play(policy, config, CHUNKS, seed=step), CHUNKS, ADVANTAGES, fetch)
+            trainer.update(play(policy, config, CHUNKS, seed=step), CHUNKS, targets(ADVANTAGES), fetch)
 
     policy = SmallPolicy()
     run(policy, Trainer(policy, config, CPU), range(4))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from siirl.data.trajectory import Trajectory
 from siirl.training.batching import Batch, Share, balance, micro_batches, mini_batches, token_mask
-from tests.training.updates import ACTION_DIM, TOKENS, SmallPolicy, play, small_config
+from tests.training.updates import ACTION_DIM, TOKENS, SmallPolicy, play, small_config, targets
 
 
 @given(st.lists(st.integers(1, 64), max_size=40), st.integers(1, 8))
@@ -45,7 +45,16 @@ def test_tokens_are_laid_out_step_by_step() -> None:
 def share_of(trajectories: list[Trajectory], advantages: list[float], count: int, **more: Any) -> Share:
     rows = np.arange(sum(len(t.tokens) for t in trajectories))
     more = {"proximal": None, "version": None, **more}
-    return Share(trajectories, advantages, rows, episodes=3, spare=trajectories[-1], micro_batches=count, **more)
+    return Share(
+        trajectories,
+        targets(advantages),
+        [1.0] * len(advantages),
+        rows,
+        episodes=3,
+        spare=trajectories[-1],
+        micro_batches=count,
+        **more,
+    )
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])
@@ -61,7 +70,8 @@ def test_micro_batches_hold_every_chunk_once_and_pad_with_inactive_ones(size: in
     assert np.array_equal(np.concatenate([b.obs.main_images for b in own]), images)
     states = np.concatenate([t.states[:-1] for t in trajectories])
     assert np.array_equal(np.concatenate([b.obs.states for b in own]), states)
-    assert np.concatenate([b.advantages for b in own]).tolist() == [1.0] * 4 + [-2.0] + [0.5] * 3
+    advantages = np.repeat([1.0, -2.0, 0.5], [4, 1, 3])
+    assert np.concatenate([b.advantages for b in own])[:, 0].tolist() == advantages.tolist()
     active = np.concatenate([b.mask for b in own])
     executed = np.concatenate([t.executed for t in trajectories])
     assert np.array_equal(active.sum(1), executed * ACTION_DIM)
@@ -95,7 +105,7 @@ def test_rows_come_with_the_log_probs_before_the_update_and_with_who_acted() -> 
 def test_the_shares_of_all_ranks_have_every_row_once(chunks: list[int], ranks: int) -> None:
     episodes = play(SmallPolicy(), small_config(), chunks)
     proximal = np.arange(sum(chunks) * TOKENS, dtype=np.float32).reshape(-1, TOKENS)
-    batch = Batch(episodes, chunks, np.ones(len(chunks)), list, proximal)
+    batch = Batch(episodes, chunks, targets(np.ones(len(chunks))), list, proximal)
     picked = list(range(len(chunks)))[::-1]
     shares = [batch.share(picked, rank, ranks, 2) for rank in range(ranks)]
     assert sorted(np.concatenate([s.rows for s in shares]).tolist()) == list(range(sum(chunks)))

@@ -15,7 +15,7 @@ from siirl.data.trajectory import Trajectory
 from siirl.roles.trainer import Trainer
 from siirl.training.fsdp import ALONE, Ranks, full_parameters, transformer_blocks
 from tests.training.ranks import CPU, on_ranks
-from tests.training.updates import SmallPolicy, play, small_config, weights
+from tests.training.updates import SmallPolicy, play, small_config, targets, weights
 
 if TYPE_CHECKING:
     from siirl.policies.prismatic.policy import PrismaticPolicy
@@ -43,7 +43,7 @@ def fetch(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
 
 
 def update(policy: SmallPolicy, trainer: Trainer[Trajectory], episodes_of: SmallPolicy, seed: int) -> dict[str, float]:
-    return trainer.update(play(episodes_of, config(), CHUNKS, seed), CHUNKS, ADVANTAGES, fetch)
+    return trainer.update(play(episodes_of, config(), CHUNKS, seed), CHUNKS, targets(ADVANTAGES), fetch)
 
 
 def train_and_save(ranks: Ranks, folder: Path) -> None:
@@ -103,7 +103,7 @@ def train_openvla_oft(
     trainer: Trainer[Trajectory] = Trainer(policy, config, CPU, ranks)
     chunks = [3, 2, 3]  # a batch of one row would be compiled once more
     episodes = play(make(), config, chunks, image_size=40, state_dim=8)
-    metrics = trainer.update(episodes, chunks, ADVANTAGES[:3], fetch)
+    metrics = trainer.update(episodes, chunks, targets(ADVANTAGES[:3]), fetch)
     assert metrics["actor/rollout_train_logprob_diff"] < 1e-5
     trained = {name: tensor.clone() for name, tensor in full_parameters(policy.model, CPU)}
     torch.save(trained, folder / f"rank{ranks.rank}.pt")
@@ -130,7 +130,7 @@ def skip_together(ranks: Ranks, folder: Path) -> None:
     trainer: Trainer[Trajectory] = Trainer(policy, config(), CPU, ranks)
     episodes = play(SmallPolicy(), config(), CHUNKS)
     episodes[0].log_probs[0, 0] = np.nan
-    metrics = trainer.update(episodes, CHUNKS, ADVANTAGES, fetch)
+    metrics = trainer.update(episodes, CHUNKS, targets(ADVANTAGES), fetch)
     torch.save(
         {"metrics": metrics, "weights": dict(full_parameters(policy.model, CPU))}, folder / f"rank{ranks.rank}.pt"
     )

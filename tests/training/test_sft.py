@@ -149,7 +149,9 @@ def test_overfits_and_comes_back_from_disk_unchanged(demos: Demonstrations, tmp_
     policy.save(str(tmp_path))
     again = OpenVLAOFT.load(ModelConfig(path=str(tmp_path), dtype="fp32"), EmbodiedConfig(), torch.device("cpu"))
     assert torch.equal(again.bin_logits(samples.inputs), policy.bin_logits(samples.inputs))
-    greedy = policy.model(*(samples.inputs[k] for k in ("input_ids", "attention_mask", "images", "proprio")), True)
+    greedy = policy.model(
+        *(samples.inputs[k] for k in ("input_ids", "attention_mask", "images", "proprio")), True
+    ).logits
     first = policy.model.vocab_size - 256
     assert torch.equal(greedy.argmax(-1) - first, policy.bin_logits(samples.inputs).argmax(-1))
 

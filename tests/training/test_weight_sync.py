@@ -16,7 +16,7 @@ from siirl.training import weight_sync
 from siirl.training.fsdp import ALONE, Ranks, full_parameters
 from siirl.training.weight_sync import WeightSync
 from tests.training.ranks import CPU, on_ranks
-from tests.training.updates import Network, SmallPolicy, play, small_config, weights
+from tests.training.updates import Network, SmallPolicy, play, small_config, targets, weights
 
 CHUNKS, ADVANTAGES = [2, 1, 3, 2], np.array([1.0, -1.0, 0.5, -0.5])
 SAMPLING = Sampling(True, 1.0, [3])
@@ -57,7 +57,7 @@ def three_times(ranks: Ranks, folder: Path, actors_act: bool = False, half: bool
             note |= {"holds": weights(acting), "acts": act(acting)}
         if trained and trainer:
             note["whole"] = {name: tensor.clone() for name, tensor in full_parameters(trained.model, CPU)}
-            trainer.update(play(SmallPolicy(), small_config(), CHUNKS, step), CHUNKS, ADVANTAGES, fetch)
+            trainer.update(play(SmallPolicy(), small_config(), CHUNKS, step), CHUNKS, targets(ADVANTAGES), fetch)
         steps.append(note)
     torch.save(steps, folder / f"{ranks.rank}.pt")
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from siirl.config.schema import Config
-from siirl.data.trajectory import EpisodeSpec, EpisodeSummary, Trajectory
+from siirl.data.trajectory import EpisodeSpec, EpisodeSummary, Target, Trajectory
 from siirl.envs.base import EnvObs
 from siirl.policies.base import ActionChunk, Evaluation, Policy, PolicyInputs, Sampling, stack_observations
 
@@ -115,9 +115,18 @@ def _episode(
     seeds = rng.integers(2**31, size=count).tolist()
     chunk = policy.act(inputs, Sampling(True, config.actor_rollout_ref.rollout.temperature, seeds))
     summary = EpisodeSummary(spec, bool(i % 2), int(executed.sum()), count, truncated=False, policy_version=0)
-    return Trajectory(
-        summary, images, states, chunk.sampled.numpy().astype(np.int16), chunk.log_probs.numpy(), executed
-    )
+    rewards = np.zeros((count, policy.chunk_len), np.float32)
+    rewards[-1, executed[-1] - 1] = i % 2
+    values = None
+    if chunk.values is not None:
+        values = np.concatenate([chunk.values.numpy(), np.zeros((1, chunk.values.shape[1]), np.float32)])
+    drawn = chunk.sampled.numpy().astype(np.int16)
+    return Trajectory(summary, images, states, drawn, chunk.log_probs.numpy(), executed, rewards, values)
+
+
+def targets(advantages: Sequence[float] | np.ndarray) -> list[Target]:
+    """One advantage for each whole episode."""
+    return [Target(np.float32(advantage) * np.ones((), np.float32)) for advantage in advantages]
 
 
 def weights(policy: Policy) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ import pytest
 from siirl.config.schema import Config
 from siirl.dag.compile import compile_plan
 from siirl.dag.pipelines import build_graph
-from siirl.workers.env_worker import egl_device
+from siirl.workers.env_worker import visible_gpu
 from siirl.workers.seats import Seat, seats
 
 
@@ -32,7 +32,7 @@ def test_actors_come_first_and_the_rest_by_slot() -> None:
 def test_simulators_render_on_the_accelerator_of_their_slot() -> None:
     found = seated({"env": "1-2,4", "rollout": "0", "actor": "5"}, 1, nodes=2, n_gpus_per_node=3, num_envs=4)
     (rollout,) = [seat for seat in found if seat.envs]
-    assert [(slot.machine, egl_device(slot.device)) for slot, _ in rollout.envs] == [
+    assert [(slot.machine, visible_gpu(slot.device)) for slot, _ in rollout.envs] == [
         (0, "1"),
         (0, "1"),
         (0, "2"),

@@ -40,7 +40,8 @@ class ToyEnv:
     """One slot in one process, as LIBERO; the suite ``toy_slow`` takes 50 ms for each chunk."""
 
     num_slots = 1
-    max_slots_per_process = 1
+    lock_step = False
+    unused_keys: frozenset[str] = frozenset()
 
     def __init__(self, config: EnvConfig, wrist: bool = False) -> None:
         self._size = config.image_size
@@ -79,6 +80,18 @@ class ToyEnv:
 
     def close(self) -> None:
         """Nothing to free."""
+
+    @staticmethod
+    def max_slots_per_process(config: EnvConfig) -> int:
+        return 1
+
+    @staticmethod
+    def has_wrist_camera(config: EnvConfig) -> bool:
+        return True
+
+    @staticmethod
+    def check_machine(config: EnvConfig) -> None:
+        """Nothing is needed."""
 
     @staticmethod
     def tasks(config: EnvConfig) -> list[Task]:
@@ -123,7 +136,9 @@ class ToyEnv:
 class ToyPair(ToyEnv):
     """Up to two slots in one process, which step together and die together."""
 
-    max_slots_per_process = 2
+    @staticmethod
+    def max_slots_per_process(config: EnvConfig) -> int:
+        return 2
 
     def __init__(self, config: EnvConfig, wrist: bool = False) -> None:
         self.num_slots = config.num_envs

@@ -8,6 +8,7 @@ from siirl.config.schema import EnvConfig
 from siirl.data.trajectory import EpisodeSpec
 from siirl.envs.base import ENVS, EnvObs, StepResult, Task
 from siirl.envs.libero import suites
+from siirl.envs.libero.package import prepare_rendering
 from siirl.envs.libero.simulator import WRIST_CAMERA, Simulator
 
 ACTION_DIM = 7
@@ -45,7 +46,8 @@ class LiberoEnv:
     """
 
     num_slots = 1
-    max_slots_per_process = 1
+    lock_step = False
+    unused_keys = frozenset({"sim_backend", "asset_dir", "camera_fov"})
 
     def __init__(self, config: EnvConfig, wrist: bool = False) -> None:
         self._config = config
@@ -109,6 +111,21 @@ class LiberoEnv:
         if self._simulator is not None:
             self._simulator.close()
             self._simulator = None
+
+    @staticmethod
+    def max_slots_per_process(config: EnvConfig) -> int:
+        """One simulator."""
+        return 1
+
+    @staticmethod
+    def has_wrist_camera(config: EnvConfig) -> bool:
+        """Every suite's robot has one."""
+        return True
+
+    @staticmethod
+    def check_machine(config: EnvConfig) -> None:
+        """Raises ValueError when there is no off-screen OpenGL here; says what to install."""
+        prepare_rendering()
 
     @staticmethod
     def tasks(config: EnvConfig) -> list[Task]:

@@ -1,121 +1,77 @@
-"""Episodes of the scripted expert, recorded as demonstrations.
+"""LIBERO's scripted expert at work, for `siirl.client.collect_demos`. Grippers are recorded in LIBERO's convention (+1 closes),
+that of the published LIBERO datasets."""
 
-The expert's actions are disturbed on their way to the simulator and stored undisturbed: the policy that learns from
-them sees states off the ideal path, and how to come back (https://arxiv.org/abs/1703.09327).
-"""
-
-import os
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from siirl.config.schema import EnvConfig
-from siirl.data.lerobot import Episode, Shard, ShardWriter
-from siirl.envs.libero import to_libero_gripper
+from siirl.envs.demonstrations import Expertise, Recording, disturb, generator
+from siirl.envs.libero import ACTION_DIM, to_libero_gripper
 from siirl.envs.libero.expert import PickAndPlace
 from siirl.envs.libero.simulator import Simulator
-from siirl.envs.libero.suites import default_max_steps, find_task
+from siirl.envs.libero.suites import canonical_suite, default_max_steps, find_task, load_init_states
 
-FPS = 20  # LIBERO's control frequency, Hz
-STATE_DIM = 8
-ATTEMPTS = 2
-PARTIAL = ".partial-{}.mp4"
-"""File of the frames of a job that is not part of the dataset yet, see `partial_file`."""
+SOLVED = ("libero_spatial", "libero_object")
+"""Suites whose tasks the expert solves; variants of them have longer names."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What all demonstrations of one collection share.
-
-    Attributes:
-        env: suite and rendering.
-        seed: seeds furniture and noise.
-        out: folder of the dataset.
-    """
-
-    env: EnvConfig
-    seed: int
-    out: Path
-
-
-@dataclass(frozen=True)
-class Job:
-    """Some trials of one task under one noise."""
-
-    task_id: int
-    noise: float
-    trials: tuple[int, ...]
+def check(env: EnvConfig, task_id: int, trials: list[int]) -> str:
+    """The task's instruction. Raises ValueError for an unknown suite, task or trial, or one that the expert cannot solve."""
+    task = find_task(env.env_name, task_id)
+    if not task.suite.startswith(SOLVED):
+        raise ValueError(
+            f"--suite {env.env_name}: the scripted expert cannot solve it; allowed: {' and '.join(SOLVED)}"
+        )
+    available = len(load_init_states(task))
+    if max(trials) >= available:
+        raise ValueError(
+            f"--trials: task {task_id} of {env.env_name} has no trial {max(trials)}; allowed: 0 to {available - 1}"
+        )
+    return task.instruction
 
 
-def partial_file(out: Path, job: Job) -> Path:
-    """Where this process keeps the frames of ``job``. Another process may still write those of the same job: a worker whose
-    parent was killed goes on until its job is done."""
-    return out / PARTIAL.format(f"{os.getpid()}-{job.task_id}-{job.noise:g}-{job.trials[0]}")
+def describe(env: EnvConfig) -> dict[str, Any]:
+    """Suite and rendering."""
+    return {
+        "suite": canonical_suite(env.env_name),
+        "image_size": env.image_size,
+        "antialiasing": env.antialiasing,
+        "max_texture_size": env.max_texture_size,
+    }
 
 
-def disturb(
-    actions: Iterator[np.ndarray], noise: float, rng: np.random.Generator
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs (action wanted, action disturbed), float32 [7]; the gripper stays as it is.
+class LiberoDemonstrator:
+    """The expert in a simulator of one task; a retry takes another grasp."""
 
-    The disturbance is autoregressive with standard deviation ``noise``, n ← 0.8 n + 0.6 N(0, noise²): independent noise
-    would average out over the arm's inertia.
-    """
-    offset = np.zeros(6)
-    for action in actions:
-        offset = 0.8 * offset + 0.6 * rng.normal(0.0, noise, 6)
-        disturbed = action.copy()
-        disturbed[:6] = np.clip(action[:6] + offset, -1, 1)
-        yield action, disturbed
-
-
-def run_expert(
-    simulator: Simulator, seed: int, trial_id: int, noise: float, attempt: int
-) -> tuple[Episode, np.ndarray] | None:
-    """One episode of the expert and its frames uint8 [L, H, W, 3]; None when it fails. Grippers are in LIBERO's convention
-    (+1 closes), that of the published LIBERO datasets."""
-    task = simulator.task
-    rng = np.random.default_rng((seed, task.task_id, trial_id, round(1000 * noise), attempt))
-    simulator.reset(trial_id, seed=int(rng.integers(2**31)))
-    images, states, actions = [], [], []
-    expert = PickAndPlace(simulator, choice=attempt).actions()
-    for step, (wanted, disturbed) in enumerate(disturb(expert, noise, rng)):
-        if step == default_max_steps(task.suite):
-            return None
-        images.append(simulator.render())
-        states.append(simulator.state())
-        actions.append(to_libero_gripper(wanted))
-        if simulator.step(to_libero_gripper(disturbed)):
-            break
-    else:
-        return None
-    labels = {"task_id": task.task_id, "trial_id": trial_id, "noise": noise}
-    return Episode(task.instruction, np.stack(states), np.stack(actions), labels), np.stack(images)
-
-
-def collect(settings: Settings, job: Job) -> tuple[Shard, int]:
-    """Collect a job's trials in this process: what was solved, with the frames in a file of its own, and the number of
-    episodes run."""
-    env = settings.env
-    shard = ShardWriter(partial_file(settings.out, job), FPS, (env.image_size, env.image_size))
-    episodes = 0
-    with closing(
-        Simulator(
-            find_task(env.env_name, job.task_id),
+    def __init__(self, env: EnvConfig, task_id: int) -> None:
+        self._simulator = Simulator(
+            find_task(env.env_name, task_id),
             env.image_size,
             env.antialiasing,
             env.max_texture_size,
             env.num_steps_wait,
         )
-    ) as simulator:
-        for trial in job.trials:
-            for attempt in range(ATTEMPTS):
-                episodes += 1
-                solved = run_expert(simulator, settings.seed, trial, job.noise, attempt)
-                if solved is not None:
-                    shard.add(*solved)
-                    break
-    return shard.close(), episodes
+
+    def episode(self, seed: int, trial_id: int, noise: float, attempt: int) -> Recording | None:
+        """See `siirl.envs.demonstrations.Demonstrator`; ``seed`` also places the furniture."""
+        simulator = self._simulator
+        task = simulator.task
+        rng = generator(seed, task.task_id, trial_id, noise, attempt)
+        simulator.reset(trial_id, seed=int(rng.integers(2**31)))
+        recording = Recording()
+        expert = PickAndPlace(simulator, choice=attempt).actions()
+        for step, (wanted, disturbed) in enumerate(disturb(expert, noise, rng)):
+            if step == default_max_steps(task.suite):
+                return None
+            recording.frames.append(simulator.render())
+            recording.states.append(simulator.state())
+            recording.actions.append(to_libero_gripper(wanted))
+            if simulator.step(to_libero_gripper(disturbed)):
+                return recording
+        return None
+
+    def close(self) -> None:
+        """Free the simulator."""
+        self._simulator.close()
+
+
+EXPERTISE = Expertise(LiberoDemonstrator, check, describe, "libero_spatial", fps=20, state_dim=8, action_dim=ACTION_DIM)

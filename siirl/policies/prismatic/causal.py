@@ -1,24 +1,38 @@
 """OpenVLA's network (Kim et al. 2024, *OpenVLA*): action tokens are predicted one after the other, as words are."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from siirl.policies.prismatic.model import KeyValues, PrismaticVLA, after_bos, positions_of
+from siirl.policies.prismatic.model import KeyValues, Prediction, PrismaticVLA, after_bos, positions_of
 
 Choose = Callable[[Tensor, int], Tensor]
 """Logits of every id float32 [B, vocabulary] and the step in [0, K) → ids int64 [B]."""
 
 
+class Decoded(NamedTuple):
+    """Ids int64 [B, K], the action ids' logits float32 [B, K, 256], and values as in `Prediction`."""
+
+    ids: Tensor
+    logits: Tensor
+    values: Tensor | None
+
+
 class PrismaticCausal(PrismaticVLA):
     """The Llama attends backwards only. The sequence is BOS, every view's patches, the rest of the prompt, and the action
-    tokens, of which each is predicted by its predecessor."""
+    tokens, of which each is predicted by its predecessor.
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, action_tokens: Tensor) -> Tensor:
-        """Logits of the action tokens given those before them (teacher forcing), float32 [B, K, 256], of the last 256
-        ids before the padding of the vocabulary.
+    Values are read from the prompt's last state, which predicts the first action token: later ones have seen what was drawn.
+    """
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, action_tokens: Tensor
+    ) -> Prediction:
+        """Logits of the action tokens given those before them (teacher forcing), [B, K, 256], of the last 256 ids before
+        the padding of the vocabulary; and values.
 
         Args:
             input_ids: int64 [B, L], right padded; BOS first.
@@ -31,13 +45,21 @@ class PrismaticCausal(PrismaticVLA):
         visible = F.pad(visible, (0, actions.shape[1]), value=True)
         hidden = torch.cat([prompt, actions], dim=1)
         hidden = self.transform(hidden, causal_mask(visible), positions_of(visible), is_causal=True)
-        picked = torch.cat([_pick(hidden, last), hidden[:, prompt.shape[1] :]], dim=1)
-        return self.logits(picked, whole_vocabulary=False)
+        first = _pick(hidden, last)
+        picked = torch.cat([first, hidden[:, prompt.shape[1] :]], dim=1)
+        return Prediction(self.logits(picked, whole_vocabulary=False), self.values(first[:, 0]))
 
     @torch.no_grad()
-    def generate(
-        self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, choose: Choose
-    ) -> tuple[Tensor, Tensor]:
+    def value(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor) -> Tensor:
+        """The values of `forward`, without actions: from images and prompt alone."""
+        hidden, visible, last = self._prompt(input_ids, attention_mask, pixel_values)
+        hidden = self.transform(hidden, causal_mask(visible), positions_of(visible), is_causal=True)
+        values = self.values(_pick(hidden, last)[:, 0])
+        assert values is not None, "there is no value head"
+        return values
+
+    @torch.no_grad()
+    def generate(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, choose: Choose) -> Decoded:
         """Decode K tokens. Keys and values of images and prompt are computed once, then those of one token at a time.
 
         Args:
@@ -45,7 +67,7 @@ class PrismaticCausal(PrismaticVLA):
             choose: picks each token from its logits.
 
         Returns:
-            ids int64 [B, K], and the action ids' logits float32 [B, K, 256]: those of `forward` with these ids.
+            What was chosen; logits and values are those of `forward` with these ids.
         """
         hidden, visible, last = self._prompt(input_ids, attention_mask, pixel_values)
         # The last token is not added. One more to spare, as compiled code would be made anew for a cache that is full.
@@ -53,6 +75,7 @@ class PrismaticCausal(PrismaticVLA):
         caches = [KeyValues(length) for _ in self.language_model.model.layers]
         hidden = self.transform(hidden, causal_mask(visible), positions_of(visible), caches, is_causal=True)
         state = _pick(hidden, last)
+        values = self.values(state[:, 0])
         tokens: list[Tensor] = []
         logits: list[Tensor] = []
         for step in range(self.num_action_tokens):
@@ -64,7 +87,7 @@ class PrismaticCausal(PrismaticVLA):
             every = self.logits(state, whole_vocabulary=True)[:, 0]
             tokens.append(choose(every, step))
             logits.append(every[:, self.first_action_id : self.vocab_size])
-        return torch.stack(tokens, dim=1), torch.stack(logits, dim=1)
+        return Decoded(torch.stack(tokens, dim=1), torch.stack(logits, dim=1), values)
 
     def _prompt(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings [B, S, H] of images and prompt, which of them are visible, bool [B, S], and the index of the last

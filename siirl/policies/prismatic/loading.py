@@ -18,6 +18,7 @@ from siirl.policies.lora import merged_state
 from siirl.policies.prismatic.actions import LIMITS, NORMALIZATION
 from siirl.policies.prismatic.parts import PARTS, complete, find_parts, read_part
 from siirl.policies.prismatic.writing import INDEX, SHARD_BYTES, write_weights
+from siirl.policies.value_head import save_value_head
 
 SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "preprocessor_config.json")
 CONFIG_KEYS = (
@@ -88,6 +89,7 @@ class Checkpoint:
             return {name: weights[name].detach().cpu().contiguous() for name in names}
 
         write_weights(weights, read, folder, shard_bytes)
+        save_value_head(model, folder)
 
     @property
     def pixel_statistics(self) -> list[tuple[list[float], list[float]]] | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import repeat
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,19 @@ from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaRotaryEmbedding
 
 from siirl.policies.prismatic.vision import VisionBackbone
+from siirl.policies.value_head import ValueHead
 
 VARIANTS = 32
 """Most versions of a block's compiled code. There are 12 for Llama's: one row or several, with a mask or without, each for
 training, a whole sequence, and one more token of it; and one for each two sizes that happen to be equal."""
+
+
+class Prediction(NamedTuple):
+    """What a forward gives: logits of the action tokens, float32 [B, K, ids], and values float32 [B, V], None without a
+    value head."""
+
+    logits: Tensor
+    values: Tensor | None
 
 
 class Projector(nn.Module):
@@ -82,7 +91,7 @@ class PrismaticVLA(nn.Module):
         num_action_tokens: K, chunk length times action dimensions.
     """
 
-    float32_parts: ClassVar[tuple[str, ...]] = ("language_model.lm_head",)
+    float32_parts: ClassVar[tuple[str, ...]] = ("language_model.lm_head", "value_head")
     """Modules that compute in float32 even under autocast."""
 
     def __init__(self, config: dict[str, Any], num_action_tokens: int) -> None:
@@ -92,6 +101,7 @@ class PrismaticVLA(nn.Module):
         self.num_bins: int = config["n_action_bins"]
         self.vocab_size = text.vocab_size - config["pad_to_multiple_of"]
         self.gradient_checkpointing = False
+        self.value_head: ValueHead | None = None  # added to what is loaded, see `siirl.policies.value_head`
         self.vision_backbone = VisionBackbone(config)
         self.projector = Projector(
             self.vision_backbone.embed_dim, text.hidden_size, config["use_fused_vision_backbone"]
@@ -100,6 +110,11 @@ class PrismaticVLA(nn.Module):
         for layer in self.language_model.model.layers:
             for name in ("input_layernorm", "post_attention_layernorm"):
                 setattr(layer, name, RMSNorm(getattr(layer, name).weight, text.rms_norm_eps))
+
+    @property
+    def hidden_size(self) -> int:
+        """H, the width of the Llama."""
+        return self.language_model.config.hidden_size
 
     @property
     def first_action_id(self) -> int:
@@ -153,6 +168,13 @@ class PrismaticVLA(nn.Module):
             weight = weight[self.first_action_id : self.vocab_size]
         with torch.autocast(hidden.device.type, enabled=False):
             return F.linear(hidden.float(), weight.float())
+
+    def values(self, state: Tensor) -> Tensor | None:
+        """Final norm and value head: one state of each row [B, H] → values float32 [B, V]; None without a head.
+
+        Behind the norm, states are of one scale whatever the depth, and it is what the action logits are read from too.
+        """
+        return None if self.value_head is None else self.value_head(self.language_model.model.norm(state))
 
     def halved_by_autocast(self) -> set[str]:
         """Names of the parameters that autocast casts for every product: those of linear layers and convolutions. They may

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from siirl.policies.prismatic.model import PrismaticVLA, after_bos, positions_of
+from siirl.policies.prismatic.model import Prediction, PrismaticVLA, after_bos, positions_of
 
 STOP_TOKEN = 2  # Llama's end of sequence; the published code closes the action block with it
 
@@ -44,14 +44,30 @@ class PrismaticOFT(PrismaticVLA):
         pixel_values: Tensor,
         proprio: Tensor | None = None,
         whole_vocabulary: bool = False,
-    ) -> Tensor:
-        """Logits of the action tokens, float32 [B, K, 256], of the last 256 ids before the padding of the vocabulary.
+    ) -> Prediction:
+        """Logits of the action tokens, [B, K, 256], of the last 256 ids before the padding of the vocabulary; and values.
 
         Args:
             input_ids, attention_mask, pixel_values, proprio: see `action_states`.
             whole_vocabulary: return the logits of every id instead, [B, K, vocabulary].
         """
-        return self.logits(self.action_states(input_ids, attention_mask, pixel_values, proprio), whole_vocabulary)
+        states = self.action_states(input_ids, attention_mask, pixel_values, proprio)
+        return Prediction(self.logits(states, whole_vocabulary), self._values_from(states))
+
+    @torch.no_grad()
+    def value(
+        self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, proprio: Tensor | None = None
+    ) -> Tensor:
+        """The values of `forward`, without logits. Attention sees the actions' empty places, so they are computed here too."""
+        values = self._values_from(self.action_states(input_ids, attention_mask, pixel_values, proprio))
+        assert values is not None, "there is no value head"
+        return values
+
+    def _values_from(self, states: Tensor) -> Tensor | None:
+        """[B, K, H] of `action_states` → values: the first is of the prompt's last token, the next of the first action token."""
+        if self.value_head is None:
+            return None
+        return self.values(states[:, 0 if self.value_head.position == "last_prompt" else 1])
 
     def action_states(
         self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, proprio: Tensor | None

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from siirl.config.schema import EmbodiedConfig, ModelConfig
 from siirl.envs.base import EnvObs
-from siirl.policies.base import ActionChunk, Evaluation, PolicyInputs, Sampling
+from siirl.policies.base import ActionChunk, Evaluation, PolicyInputs, Sampling, ValueHeadSettings
 from siirl.policies.images import openvla_image
 from siirl.policies.lora import add_adapters, layers_to_adapt
 from siirl.policies.prismatic.actions import LIMITS, NORMALIZATION, ActionCodec, Bounds, find_statistics
 from siirl.policies.prismatic.loading import Checkpoint, check_weights, load_weights
 from siirl.policies.prismatic.model import PrismaticVLA
 from siirl.policies.prismatic.prompt import Prompts
+from siirl.policies.value_head import add_value_head, check_value_head
 
 
 class PrismaticPolicy(ABC):
@@ -89,31 +90,49 @@ class PrismaticPolicy(ABC):
         return cls.build(Checkpoint(config, config["norm_stats"]), embodied)
 
     @classmethod
-    def longest_prompt(cls, model: ModelConfig, embodied: EmbodiedConfig, instructions: Sequence[str]) -> int:
+    def longest_prompt(
+        cls,
+        model: ModelConfig,
+        embodied: EmbodiedConfig,
+        instructions: Sequence[str],
+        value_head: ValueHeadSettings | None = None,
+    ) -> int:
         """Tokens of the longest prompt. Raises ValueError as `load` does; names and shapes of weights are in their headers."""
         folder = Path(model.path)
         checkpoint = Checkpoint.read(folder)
         network = cls._without_weights(checkpoint, embodied)
         check_weights(network, folder)
         layers_to_adapt(network, model)
+        if value_head is not None:
+            cls._check_takes_value_head()
+            check_value_head(value_head, network.hidden_size, folder)
         prompts = Prompts(checkpoint)
         return max(len(prompts.tokens(instruction)) for instruction in instructions)
 
     @classmethod
     def load(
-        cls, model: ModelConfig, embodied: EmbodiedConfig, device: torch.device, acting_only: bool = False
+        cls,
+        model: ModelConfig,
+        embodied: EmbodiedConfig,
+        device: torch.device,
+        acting_only: bool = False,
+        value_head: ValueHeadSettings | None = None,
     ) -> Self:
-        """Load a policy folder, and add LoRA adapters if ``model.lora_rank`` says so.
+        """Load a policy folder, and add LoRA adapters if ``model.lora_rank`` says so, and a ``value_head``.
 
         Args:
             acting_only: see `siirl.policies.base.PolicyFactory.load`. Autocast rounds exactly the same weights, anew in every
                 call, so what acts is the same bit for bit.
+            value_head: see `siirl.policies.value_head.add_value_head`.
 
         Raises:
             ValueError: a file is missing or malformed; the folder is of another architecture; parameters are missing,
                 surplus or mis-shaped; the un-normalisation key is unknown; ``action_token_len``, ``action_chunks_len``
-                or ``num_images_in_input`` contradict the checkpoint; ``target_modules`` names no layer of it.
+                or ``num_images_in_input`` contradict the checkpoint; ``target_modules`` names no layer of it; there is a
+                value head of other sizes, or the class is `untrainable` and takes none.
         """
+        if value_head is not None:
+            cls._check_takes_value_head()
         folder = Path(model.path)
         checkpoint = Checkpoint.read(folder)
         network = cls._without_weights(checkpoint, embodied)
@@ -124,6 +143,8 @@ class PrismaticPolicy(ABC):
         if (statistics := checkpoint.pixel_statistics) is not None:
             network.vision_backbone.normalisation = statistics
         add_adapters(network, model)
+        if value_head is not None:
+            add_value_head(network, value_head, network.hidden_size, folder)
         if model.enable_gradient_checkpointing:
             network.enable_gradient_checkpointing()
         if model.use_torch_compile:
@@ -185,6 +206,14 @@ class PrismaticPolicy(ABC):
             return cls.network(checkpoint.config, embodied.action_chunks_len * embodied.action_token_len)
 
     @classmethod
+    def _check_takes_value_head(cls) -> None:
+        if cls.untrainable:
+            raise ValueError(
+                f"critic.use_critic_model is true, but {cls.embodied_type!r} takes no value head: {cls.untrainable}, or set "
+                "critic.use_critic_model=false."
+            )
+
+    @classmethod
     def _check_sizes(cls, checkpoint: Checkpoint, embodied: EmbodiedConfig) -> None:
         chunk_len, action_dim = cls.action_shape(checkpoint.config)
         dims = len(find_statistics(checkpoint.statistics, embodied.unnorm_key)["action"]["q01"])
@@ -203,7 +232,7 @@ class PrismaticPolicy(ABC):
 
     def save(self, folder: str) -> None:
         """Write a Hugging Face-style folder, adapters merged in; without any it loads back bit for bit. Its config.json states
-        class and camera views. Weights that rest in bf16 are written so."""
+        class and camera views. Weights that rest in bf16 are written so, a value head into a file of its own."""
         stated = {"embodied_type": self.embodied_type, "num_images_in_input": self.num_images}
         config = {**self.checkpoint.config, **stated}
         replace(self.checkpoint, config=config).write(Path(folder), self.model)
@@ -258,6 +287,10 @@ class PrismaticPolicy(ABC):
     def evaluate(self, inputs: PolicyInputs, sampled: Tensor, temperature: float) -> Evaluation:
         """See `siirl.policies.base.Policy.evaluate`."""
 
+    @abstractmethod
+    def value(self, inputs: PolicyInputs) -> Tensor:
+        """See `siirl.policies.base.Policy.value`."""
+
 
 def other_type(states: str, loaded_as: str, right: str) -> ValueError:
     """The error for a folder of another architecture."""
@@ -265,10 +298,3 @@ def other_type(states: str, loaded_as: str, right: str) -> ValueError:
         f"the checkpoint's config.json {states}, so it cannot be loaded as {loaded_as!r}. "
         f"Set actor_rollout_ref.embodied.embodied_type={right} (load_policy: embodied_type={right!r})."
     )
-
-
-def evaluation(logits: Tensor, bins: Tensor, temperature: float) -> Evaluation:
-    """Log-probs of ``bins`` [B, K], and the entropy, of the tempered softmax over bins [B, K, 256]."""
-    log_probs = torch.log_softmax(logits / temperature, dim=-1)
-    chosen = log_probs.gather(-1, bins[..., None])[..., 0]
-    return Evaluation(log_probs=chosen, entropy=-(log_probs.exp() * log_probs).sum(dim=-1))

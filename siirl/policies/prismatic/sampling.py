@@ -1,9 +1,19 @@
-"""Drawing action bins so that a row's draw does not depend on the batch or the device, from all of them or the likeliest."""
+"""Drawing action bins so that a row's draw does not depend on the batch or the device, from all of them or the likeliest; and
+the probabilities of those drawn."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from siirl.policies.base import Evaluation
+
+
+def evaluation(logits: Tensor, bins: Tensor, temperature: float, values: Tensor | None = None) -> Evaluation:
+    """Log-probs of ``bins`` [B, K], and the entropy, of the tempered softmax over bins [B, K, 256]; ``values`` beside them."""
+    log_probs = torch.log_softmax(logits / temperature, dim=-1)
+    chosen = log_probs.gather(-1, bins[..., None])[..., 0]
+    return Evaluation(log_probs=chosen, entropy=-(log_probs.exp() * log_probs).sum(dim=-1), values=values)
 
 
 def truncate(log_probs: Tensor, top_k: int, top_p: float) -> Tensor:

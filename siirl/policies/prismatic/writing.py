@@ -51,11 +51,15 @@ def write_weights(
     return files
 
 
-def write_weights_file(weights: dict[str, Tensor], file: Path) -> None:
-    """Write a safetensors file that whoever may read a new file here may read; the library would keep it to its owner."""
+def write_weights_file(weights: dict[str, Tensor], file: Path, told: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file that whoever may read a new file here may read; the library would keep it to its owner.
+
+    Args:
+        told: metadata, besides the format.
+    """
     file.touch()
     mode = file.stat().st_mode
-    save_file(weights, file, metadata={"format": "pt"})
+    save_file(weights, file, metadata={"format": "pt", **(told or {})})
     file.chmod(mode)
 
 

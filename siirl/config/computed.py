@@ -1,0 +1,285 @@
+"""Our keys that RLinf writes as several of its own, or in other units: what each is, computed from what was given there.
+
+A function gets what was given under RLinf's names and the config as read so far, and returns our value; `SKIP` where nothing
+follows; it raises ``ValueError(allowed, fix)`` where the numbers have no counterpart. Docstrings become the documentation.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from siirl.config.aliases import ACTOR, CHOICES, ENV, MODEL, ROLLOUT, SAMPLING, THEIR_MARK
+from siirl.config.keys import given
+from siirl.config.placement import read_placement
+from siirl.config.schema import Config
+
+SKIP: Any = object()
+Theirs = Mapping[str, Any]
+"""Their names and values, interpolations resolved."""
+Function = Callable[[Theirs, Config], Any]
+
+ENVS, GROUPS, EPOCHS = "env.train.total_num_envs", "algorithm.num_group_envs", "env.train.rollout_epoch"
+STEPS, CHUNK_STEPS, RESET = "env.train.max_steps_per_rollout_epoch", "algorithm.n_chunk_steps", "env.train.auto_reset"
+TERMINATIONS = "env.train.ignore_terminations"
+AGGREGATION = "algorithm.loss_agg_func"
+BATCH = "actor.global_batch_size"
+FACTORS = ("env.train.reward_coef", "algorithm.reward_coef")
+BOUNDS = ("algorithm.rewards_lower_bound", "algorithm.rewards_upper_bound")
+TOP_K, TOP_P = "rollout.sampling_params.top_k", "rollout.sampling_params.top_p"
+EVAL_TEMPERATURE = "rollout.sampling_params.temperature_eval"
+
+
+@dataclass(frozen=True)
+class Computed:
+    """One of our keys and the ``names`` there that it follows from; ``read_with_gae``: nothing else reads them, there or here."""
+
+    key: str
+    names: tuple[str, ...]
+    function: Function
+    read_with_gae: bool = False
+
+
+def whole(number: float, allowed: str, fix: str) -> int:
+    """``number`` as an int; ValueError unless it is a whole one ≥ 1."""
+    if number < 1 or number != int(number):
+        raise ValueError(allowed, fix)
+    return int(number)
+
+
+def simulators(theirs: Theirs, config: Config) -> int | None:
+    """Environments of training on the whole cluster, if they were given."""
+    if theirs.get(ENVS) is not None:
+        return theirs[ENVS]
+    groups = theirs.get(GROUPS)
+    return None if groups is None else groups * config.actor_rollout_ref.rollout.n
+
+
+def num_envs(theirs: Theirs, config: Config) -> Any:
+    """`env.train.total_num_envs` / slots of the rollout."""
+    total = simulators(theirs, config)
+    if total is None:
+        return SKIP
+    slots = max(1, len(read_placement(config)[0].get("rollout", ())))
+    return whole(
+        total / slots, f"a multiple of {slots}, the slots of the rollout", f"give such a number, or {ENV}.num_envs"
+    )
+
+
+def train_batch_size(theirs: Theirs, config: Config) -> Any:
+    """`env.train.total_num_envs` × `env.train.rollout_epoch` / `algorithm.group_size`, and with `env.train.auto_reset` times
+    `env.train.max_steps_per_rollout_epoch` / `env.train.max_episode_steps`: there steps are counted, here whole episodes are.
+    `env.train.total_num_envs` alone is the number of simulators, and leaves the batch as it is."""
+    if not {EPOCHS, STEPS, CHUNK_STEPS} & set(theirs):
+        return SKIP
+    total, n = simulators(theirs, config), config.actor_rollout_ref.rollout.n
+    if total is None:
+        raise ValueError(f"a number beside {ENVS}", "give both, or data.train_batch_size, the prompts of a step")
+    episodes = total * theirs.get(EPOCHS, 1) * _episodes_per_epoch(theirs, config)
+    return whole(
+        episodes / n,
+        f"{n} episodes of each prompt (algorithm.group_size), and {episodes} is no multiple",
+        f"give {ENVS} a multiple of {n}",
+    )
+
+
+def _episodes_per_epoch(theirs: Theirs, config: Config) -> int:
+    embodied, steps = config.actor_rollout_ref.embodied, theirs.get(STEPS)
+    if steps is None and theirs.get(CHUNK_STEPS) is not None:
+        steps = theirs[CHUNK_STEPS] * embodied.action_chunks_len
+    longest = embodied.env.max_steps
+    if steps is None or (steps == longest):
+        return 1
+    if longest is None:
+        raise ValueError("a number beside env.train.max_episode_steps", "give both")
+    if not theirs.get(RESET, False) and steps > longest:
+        return 1  # a simulator that is done idles until the epoch ends
+    allowed = f"{longest} steps (env.train.max_episode_steps) or a multiple: episodes run to their end here"
+    return whole(steps / longest, allowed, f"{STEPS}={longest}")
+
+
+def ppo_mini_batch_size(theirs: Theirs, config: Config) -> Any:
+    """`actor.global_batch_size`, which counts chunks, / (`algorithm.group_size` × chunks of an episode of
+    `env.train.max_episode_steps`). Chunks there are shuffled one by one, episodes here as a whole."""
+    embodied, n = config.actor_rollout_ref.embodied, config.actor_rollout_ref.rollout.n
+    if embodied.env.max_steps is None:
+        raise ValueError("a number beside env.train.max_episode_steps", f"give both, or {ACTOR}.ppo_mini_batch_size")
+    chunks = n * math.ceil(embodied.env.max_steps / embodied.action_chunks_len)
+    allowed = f"a multiple of the {chunks} chunks of a prompt ({n} episodes of at most {chunks // n})"
+    return whole(theirs[BATCH] / chunks, allowed, f"{BATCH}={max(1, round(theirs[BATCH] / chunks)) * chunks}")
+
+
+def bound(name: str) -> Function:
+    """A bound on the mean reward of a group, as one on its accuracy."""
+
+    def accuracy(theirs: Theirs, config: Config) -> Any:
+        """The bound / `env.train.reward_coef`, the reward of a success. For LIBERO, which rewards nothing else."""
+        if theirs.get(name) is None:
+            return SKIP
+        env = config.actor_rollout_ref.embodied.env
+        if env.env_type != "libero":
+            fix = f"remove it, or give {SAMPLING}.accuracy_lower_bound and accuracy_upper_bound"
+            raise ValueError(f"LIBERO's success reward; with {given(config, f'{ENV}.env_type')} it is no accuracy", fix)
+        return theirs[name] / next((theirs[factor] for factor in FACTORS if theirs.get(factor)), 1)
+
+    return accuracy
+
+
+def total_training_steps(theirs: Theirs, config: Config) -> Any:
+    """The smaller of `runner.max_epochs` and `runner.max_steps` (−1: no bound); an epoch there is a step here."""
+    bounds = [theirs.get("runner.max_epochs"), theirs.get("runner.max_steps")]
+    return min((steps for steps in bounds if steps is not None and steps >= 0), default=SKIP)
+
+
+def resume_mode(theirs: Theirs, config: Config) -> Any:
+    """null: `disable`; a folder: `resume_path`. Only checkpoints of siirl can be resumed."""
+    return "disable" if theirs["runner.resume_dir"] is None else "resume_path"
+
+
+def resume_from_path(theirs: Theirs, config: Config) -> Any:
+    """The folder, or null."""
+    return theirs["runner.resume_dir"]
+
+
+def loss_agg_mode(theirs: Theirs, config: Config) -> Any:
+    """With `env.train.auto_reset` or `env.train.ignore_terminations` `token-mean`, without `seq-mean-token-mean`: what RLinf
+    computes for robots, whatever `algorithm.loss_agg_func` says. Where neither is given, `algorithm.loss_agg_func`."""
+    if RESET in theirs:
+        return "token-mean" if theirs[RESET] or theirs.get(TERMINATIONS) else "seq-mean-token-mean"
+    return theirs.get(AGGREGATION, SKIP)
+
+
+def logger(theirs: Theirs, config: Config) -> Any:
+    """The same, and `console`, where RLinf always writes. `tensorboard` is the only one there is so far."""
+    backends = theirs["runner.logger.logger_backends"]
+    if backends not in ([], ["tensorboard"]):
+        raise ValueError(
+            "[tensorboard] or []: siirl has no other tracker yet", "runner.logger.logger_backends=[tensorboard]"
+        )
+    return ["console", *backends]
+
+
+def use_critic_model(theirs: Theirs, config: Config) -> Any:
+    """true with gae, false otherwise."""
+    return config.algorithm.adv_estimator == "gae"
+
+
+def loss_coef(theirs: Theirs, config: Config) -> Any:
+    """1 with `actor_critic`, which adds the two losses."""
+    adds = CHOICES["algorithm.loss_type"][1].get(theirs["algorithm.loss_type"])
+    return 1.0 if adds and config.critic.use_critic_model else SKIP
+
+
+def position(theirs: Theirs, config: Config) -> Any:
+    """`a0`: `first_action`."""
+    if theirs["actor.model.vh_mode"] != "a0":
+        raise ValueError("a0, where the first action is predicted", "actor.model.vh_mode=a0, or give critic.position")
+    return "first_action"
+
+
+def betas(theirs: Theirs, config: Config) -> Any:
+    """[`actor.optim.adam_beta1`, `actor.optim.adam_beta2`]."""
+    now = config.actor_rollout_ref.actor.optim.betas
+    return [theirs.get(f"actor.optim.adam_beta{i + 1}", beta) for i, beta in enumerate(now)]
+
+
+def lora_rank(theirs: Theirs, config: Config) -> Any:
+    """`actor.model.lora_rank`, and 0 with `actor.model.is_lora=false`."""
+    return theirs.get("actor.model.lora_rank", SKIP) if theirs.get("actor.model.is_lora", True) else 0
+
+
+def lora_alpha(theirs: Theirs, config: Config) -> Any:
+    """As `actor.model.lora_rank`: adapters there count once."""
+    return lora_rank(theirs, config) or SKIP
+
+
+def greedy_or_sampled(theirs: Theirs, config: Config) -> Any:
+    """Whether `rollout.sampling_params.temperature_eval` > 0."""
+    return theirs[EVAL_TEMPERATURE] > 0
+
+
+def validation_only(name: str) -> Function:
+    """A setting of sampling in validation, which greedy validation does not read."""
+
+    def value(theirs: Theirs, config: Config) -> Any:
+        """The same, where validation samples."""
+        sampled = config.actor_rollout_ref.rollout.val_kwargs.do_sample
+        return (top_k(theirs, config) if name == TOP_K else theirs[name]) if sampled else SKIP
+
+    return value
+
+
+def top_k(theirs: Theirs, config: Config) -> Any:
+    """The same; 0, which there means all, as well as −1. Log-probs here stay those of all bins."""
+    return theirs[TOP_K] or -1
+
+
+def reward(theirs: Theirs, config: Config) -> Any:
+    """In RLinf's own file: `sparse` for LIBERO, else `env`."""
+    return "sparse" if config.actor_rollout_ref.embodied.env.env_type == "libero" else "env"
+
+
+def image_size(theirs: Theirs, config: Config) -> Any:
+    """In RLinf's own file: 224 for ManiSkill."""
+    return 224 if config.actor_rollout_ref.embodied.env.env_type == "maniskill" else SKIP
+
+
+def same(name: str) -> Function:
+    """A setting that has one name here and another there."""
+
+    def value(theirs: Theirs, config: Config) -> Any:
+        """The same. Read with gae only."""
+        return theirs[name]
+
+    return value
+
+
+def reward_type(theirs: Theirs, config: Config) -> Any:
+    """The same; earlier `step_level`: `action_level`. Read with gae only."""
+    given = theirs["algorithm.reward_type"]
+    return "action_level" if given == "step_level" else given
+
+
+def with_gae(key: str, name: str) -> Computed:
+    """A setting of PPO, which files of other algorithms carry along."""
+    return Computed(key, (name,), same(name), read_with_gae=True)
+
+
+COMPUTED = (
+    Computed("critic.use_critic_model", ("algorithm.adv_type",), use_critic_model),
+    Computed("critic.loss_coef", ("algorithm.loss_type",), loss_coef),
+    Computed("algorithm.reward", (THEIR_MARK,), reward),
+    Computed(f"{ENV}.image_size", (THEIR_MARK,), image_size),
+    Computed(f"{ENV}.num_envs", (ENVS, GROUPS), num_envs),
+    Computed("data.train_batch_size", (ENVS, GROUPS, EPOCHS, STEPS, CHUNK_STEPS, RESET), train_batch_size),
+    Computed(f"{ACTOR}.ppo_mini_batch_size", (BATCH,), ppo_mini_batch_size),
+    Computed(f"{ACTOR}.loss_agg_mode", (RESET, TERMINATIONS, AGGREGATION), loss_agg_mode),
+    Computed(f"{ACTOR}.optim.betas", ("actor.optim.adam_beta1", "actor.optim.adam_beta2"), betas),
+    Computed(f"{SAMPLING}.accuracy_lower_bound", (BOUNDS[0], *FACTORS), bound(BOUNDS[0])),
+    Computed(f"{SAMPLING}.accuracy_upper_bound", (BOUNDS[1], *FACTORS), bound(BOUNDS[1])),
+    Computed(f"{MODEL}.lora_rank", ("actor.model.is_lora", "actor.model.lora_rank"), lora_rank),
+    Computed(f"{MODEL}.lora_alpha", ("actor.model.is_lora", "actor.model.lora_rank"), lora_alpha),
+    Computed(f"{ROLLOUT}.top_k", (TOP_K,), top_k),
+    Computed(f"{ROLLOUT}.top_p", (TOP_P,), same(TOP_P)),
+    Computed(f"{ROLLOUT}.val_kwargs.do_sample", (EVAL_TEMPERATURE,), greedy_or_sampled),
+    Computed(f"{ROLLOUT}.val_kwargs.temperature", (EVAL_TEMPERATURE,), validation_only(EVAL_TEMPERATURE)),
+    Computed(f"{ROLLOUT}.val_kwargs.top_k", (TOP_K,), validation_only(TOP_K)),
+    Computed(f"{ROLLOUT}.val_kwargs.top_p", (TOP_P,), validation_only(TOP_P)),
+    Computed("trainer.total_training_steps", ("runner.max_epochs", "runner.max_steps"), total_training_steps),
+    Computed("trainer.logger", ("runner.logger.logger_backends",), logger),
+    Computed("trainer.resume_mode", ("runner.resume_dir",), resume_mode),
+    Computed("trainer.resume_from_path", ("runner.resume_dir",), resume_from_path),
+    with_gae("algorithm.gamma", "algorithm.gamma"),
+    with_gae("algorithm.lam", "algorithm.gae_lambda"),
+    with_gae("algorithm.normalize_advantages", "algorithm.normalize_advantages"),
+    Computed("algorithm.reward_type", ("algorithm.reward_type",), reward_type, read_with_gae=True),
+    with_gae("algorithm.reward_type", "actor.model.value_type"),
+    with_gae("critic.lr", "actor.optim.value_lr"),
+    with_gae("critic.clip", "algorithm.value_clip"),
+    with_gae("critic.huber_delta", "algorithm.huber_delta"),
+    with_gae("critic.warmup_steps", "actor.optim.critic_warmup_steps"),
+    Computed("critic.position", ("actor.model.vh_mode",), position, read_with_gae=True),
+)
+"""In this order: later ones read what earlier ones set."""
+
+NAMES = frozenset(name for row in COMPUTED for name in row.names)

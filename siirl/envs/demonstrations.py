@@ -1,0 +1,142 @@
+"""Episodes of scripted experts, recorded as demonstrations: what is the same for every simulator.
+
+The expert's actions are disturbed on their way to the simulator and stored undisturbed: the policy that learns from
+them sees states off the ideal path, and how to come back (https://arxiv.org/abs/1703.09327).
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from siirl.config.schema import EnvConfig
+from siirl.data.lerobot import Episode, Shard, ShardWriter
+
+PARTIAL = ".partial-{}.mp4"
+"""File of the frames of a job that is not part of the dataset yet, see `partial_file`."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all demonstrations of one collection share.
+
+    Attributes:
+        env: suite and rendering.
+        seed: seeds noise, and what else is random.
+        out: folder of the dataset.
+    """
+
+    env: EnvConfig
+    seed: int
+    out: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some trials of one task under one noise."""
+
+    task_id: int
+    noise: float
+    trials: tuple[int, ...]
+
+
+@dataclass
+class Recording:
+    """What an episode of L steps leaves.
+
+    Attributes:
+        states: float32 [L, D], before each action.
+        actions: float32 [L, A], undisturbed.
+        frames: uint8 [L, H, W, 3], before each action.
+    """
+
+    states: list[np.ndarray] = field(default_factory=list)
+    actions: list[np.ndarray] = field(default_factory=list)
+    frames: list[np.ndarray] = field(default_factory=list)
+
+
+class Demonstrator(Protocol):
+    """A simulator of one task, with an expert in it."""
+
+    def episode(self, seed: int, trial_id: int, noise: float, attempt: int) -> Recording | None:
+        """Run the expert once; None if it fails."""
+        ...
+
+    def close(self) -> None:
+        """Free the simulator."""
+        ...
+
+
+@dataclass(frozen=True)
+class Expertise:
+    """What a simulator's experts can do.
+
+    Attributes:
+        build: settings and task → a demonstrator.
+        check: (settings of the env, task, trials) → the task's instruction; raises ValueError for what cannot be collected.
+        describe: what of the env's settings the recorded data depend on.
+        suite: the one that is collected unless another is named.
+        fps: control steps per second.
+        state_dim, action_dim: lengths of the recorded vectors.
+        attempts: how often a trial is tried.
+    """
+
+    build: Callable[[EnvConfig, int], Demonstrator]
+    check: Callable[[EnvConfig, int, list[int]], str]
+    describe: Callable[[EnvConfig], Mapping[str, Any]]
+    suite: str
+    fps: int
+    state_dim: int
+    action_dim: int
+    attempts: int = 2
+
+
+def partial_file(out: Path, job: Job) -> Path:
+    """Where this process keeps the frames of ``job``. Another process may still write those of the same job: a worker whose
+    parent was killed goes on until its job is done."""
+    return out / PARTIAL.format(f"{os.getpid()}-{job.task_id}-{job.noise:g}-{job.trials[0]}")
+
+
+def generator(seed: int, task_id: int, trial_id: int, noise: float, attempt: int) -> np.random.Generator:
+    """The randomness of one episode."""
+    return np.random.default_rng((seed, task_id, trial_id, round(1000 * noise), attempt))
+
+
+def disturb(
+    actions: Iterator[np.ndarray], noise: float, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs (action wanted, action disturbed), float32 [7]; the gripper stays as it is.
+
+    The disturbance is autoregressive with standard deviation ``noise``, n ← 0.8 n + 0.6 N(0, noise²): independent noise
+    would average out over the arm's inertia.
+    """
+    offset = np.zeros(6)
+    for action in actions:
+        offset = 0.8 * offset + 0.6 * rng.normal(0.0, noise, 6)
+        disturbed = action.copy()
+        disturbed[:6] = np.clip(action[:6] + offset, -1, 1)
+        yield action, disturbed
+
+
+def collect(expertise: Expertise, settings: Settings, job: Job) -> tuple[Shard, int]:
+    """Collect a job's trials in this process: what was solved, with the frames in a file of its own, and the number of
+    episodes run."""
+    env = settings.env
+    shard = ShardWriter(partial_file(settings.out, job), expertise.fps, (env.image_size, env.image_size))
+    instruction = expertise.check(env, job.task_id, list(job.trials))
+    episodes = 0
+    with closing(expertise.build(env, job.task_id)) as demonstrator:
+        for trial in job.trials:
+            for attempt in range(expertise.attempts):
+                episodes += 1
+                solved = demonstrator.episode(settings.seed, trial, job.noise, attempt)
+                if solved is not None:
+                    labels = {"task_id": job.task_id, "trial_id": trial, "noise": job.noise}
+                    vectors = np.stack(solved.states), np.stack(solved.actions)
+                    shard.add(Episode(instruction, *vectors, labels), np.stack(solved.frames))
+                    break
+    return shard.close(), episodes

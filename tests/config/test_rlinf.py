@@ -1,0 +1,112 @@
+"""Files in RLinf's own form: they give the shipped config of the same name, or say what to change."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from siirl.config.keys import KEYS, get_value
+from siirl.config.load import Reading, load_config, read_config
+from tests.config.folders import policy_folder
+
+FOLDER = Path(__file__).parent / "rlinf"
+NAMES = ["maniskill_ppo_openvla", "libero_10_grpo_openvlaoft"]
+OF_THE_RUN = {
+    "trainer.default_local_dir",
+    "trainer.project_name",
+    "trainer.resume_mode",
+    "trainer.seed",
+    "trainer.logger",
+}
+OF_VALIDATION = {
+    "trainer.test_freq",
+    "trainer.val_before_train",
+    "actor_rollout_ref.embodied.env.num_holdout_trials",
+}
+OF_THE_FOLDER = {"data.max_prompt_length", "actor_rollout_ref.model.path", "actor_rollout_ref.embodied.unnorm_key"}
+UNUSED = {"actor_rollout_ref.actor.kl_loss_type", "actor_rollout_ref.embodied.env.num_steps_wait"}
+WRITTEN_OTHERWISE = {"cluster.component_placement", "data.val_files"}
+
+
+def read(name: str, *overrides: str) -> Reading:
+    return read_config(name, overrides, FOLDER)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_of_theirs_means_what_the_shipped_one_does(name: str) -> None:
+    ours, theirs = read_config(name).config, read(name, "trainer.n_gpus_per_node=8").config
+    different = {key for key in KEYS if get_value(ours, key) != get_value(theirs, key)}
+    assert different <= OF_THE_RUN | OF_VALIDATION | OF_THE_FOLDER | UNUSED | WRITTEN_OTHERWISE
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_of_theirs_can_run(name: str, tmp_path: Path) -> None:
+    folder = policy_folder(tmp_path)
+    given = [f"actor.model.model_path={folder}", "cluster.num_gpus_per_node=8", "env.train.video_cfg.save_video=false"]
+    paths = [] if name == "maniskill_ppo_openvla" else [f"rollout.model.model_path={folder}"]
+    config = load_config(name, [*given, *paths], FOLDER)
+    assert config.actor_rollout_ref.model.path == str(folder)
+    assert config.trainer.default_local_dir == "../results"
+
+
+def test_what_a_file_of_theirs_asks_for_in_vain_is_refused_by_name() -> None:
+    problems = read("libero_10_grpo_openvlaoft").problems
+    assert [line.partition(":")[0] for line in problems] == ["env.train.video_cfg.save_video=true"]
+
+
+def test_settings_of_ppo_in_a_file_of_grpo_are_not_read() -> None:
+    reading = read("libero_10_grpo_openvlaoft")
+    assert (reading.config.algorithm.gamma, reading.config.critic.clip) == (1.0, 0.2)
+    unread = reading.without_effect["read with gae only, and this is grpo"]
+    assert {"algorithm.gamma", "algorithm.gae_lambda", "algorithm.value_clip", "algorithm.reward_type"} <= set(unread)
+
+
+def test_what_concerns_validation_counts_if_there_is_one() -> None:
+    name = "maniskill_ppo_openvla"
+    assert "env.eval.*" in read(name).ignored()
+    lines = read(name, "runner.val_check_interval=10").problems
+    assert [line.partition(":")[0] for line in lines] == [
+        "env.eval.max_episode_steps=40",
+        "env.eval.video_cfg.save_video=true",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "expected"),
+    [
+        ("env.train.total_num_envs=64", "data.train_batch_size", 128),
+        ("env.train.total_num_envs=64", "actor_rollout_ref.embodied.env.num_envs", 16),
+        ("env.train.max_steps_per_rollout_epoch=80", "data.train_batch_size", 128),
+        ("algorithm.group_size=2", "data.train_batch_size", 128),
+        ("algorithm.group_size=2", "actor_rollout_ref.actor.ppo_mini_batch_size", 4),
+        ("data.train_batch_size=7", "data.train_batch_size", 7),
+        ("algorithm.adv_type=grpo", "critic.use_critic_model", False),
+        ("algorithm.adv_type=grpo", "critic.loss_coef", 0.5),
+        ("critic.use_critic_model=true", "critic.use_critic_model", True),
+        ("actor.model.precision=fp32", "actor_rollout_ref.model.dtype", "fp32"),
+    ],
+)
+def test_the_command_line_changes_a_file_of_theirs(override: str, key: str, expected: Any) -> None:
+    reading = read("maniskill_ppo_openvla", "trainer.n_gpus_per_node=8", override)
+    assert reading.problems == []
+    assert get_value(reading.config, key) == expected
+
+
+def test_the_earlier_form_is_read() -> None:
+    reading = read("earlier", "trainer.n_gpus_per_node=8")
+    assert reading.problems == []
+    config, ref = reading.config, reading.config.actor_rollout_ref
+    assert (config.data.train_batch_size, ref.actor.ppo_mini_batch_size, ref.embodied.env.num_envs) == (512, 16, 8)
+    assert (config.algorithm.reward_type, config.algorithm.reward, config.critic.use_critic_model) == (
+        "action_level",
+        "sparse",
+        True,
+    )
+    assert (ref.rollout.top_k, ref.rollout.val_kwargs.do_sample, ref.model.path) == (50, False, "/path/to/model")
+    assert config.data.train_files == "data/libero_10/train.parquet"
+
+
+def test_two_of_their_spellings_must_agree(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("algorithm: {auto_reset: true}\nenv: {train: {auto_reset: false}}")
+    (line,) = read_config("mine", [], tmp_path).problems
+    assert line.startswith("env.train.auto_reset=false: allowed: true, since algorithm.auto_reset=true is the same")
