@@ -137,7 +137,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--suite", help="libero_spatial (default) or libero_object; with --env maniskill: PickCube-v1 (default)")
     add("--tasks", type=parse_ids, default=[0], help="tasks, e.g. 0,2 or 0-9")
     add("--trials", type=parse_ids, default=list(range(40)), help="initial states, e.g. 0-39")
-    add("--noise", type=parse_noises, default=[0.2, 0.1, 0.0], help="e.g. 0.2,0.1,0.0")
+    add("--noise", type=parse_noises, help="default: 0.2,0.1,0.0; with --env maniskill 0.1,0.05,0.0")
     add("--out", type=Path, required=True, help="folder of the demonstrations")
     add("--workers", type=at_least(1), default=1, help="processes, one simulator each")
     add("--image-size", type=at_least(16), default=256, help="side of the images, pixels")
@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = Settings(env, args.seed, args.out)
         with only_writer(args.out):
             dataset = open_dataset(settings, expertise)
-            jobs = plan_jobs(dataset.labels, args.tasks, args.trials, args.noise)
+            jobs = plan_jobs(dataset.labels, args.tasks, args.trials, args.noise or list(expertise.noises))
             saved = run_jobs(settings, expertise, dataset, jobs, args.workers)
     except ValueError as error:
         print(error, file=sys.stderr)

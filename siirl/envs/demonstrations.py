@@ -79,7 +79,7 @@ class Expertise:
         build: settings and task → a demonstrator.
         check: (settings of the env, task, trials) → the task's instruction; raises ValueError for what cannot be collected.
         describe: what of the env's settings the recorded data depend on.
-        suite: the one that is collected unless another is named.
+        suite, noises: what is collected unless something else is named.
         fps: control steps per second.
         state_dim, action_dim: lengths of the recorded vectors.
         attempts: how often a trial is tried.
@@ -89,6 +89,7 @@ class Expertise:
     check: Callable[[EnvConfig, int, list[int]], str]
     describe: Callable[[EnvConfig], Mapping[str, Any]]
     suite: str
+    noises: tuple[float, ...]
     fps: int
     state_dim: int
     action_dim: int

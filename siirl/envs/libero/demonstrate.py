@@ -74,4 +74,13 @@ class LiberoDemonstrator:
         self._simulator.close()
 
 
-EXPERTISE = Expertise(LiberoDemonstrator, check, describe, "libero_spatial", fps=20, state_dim=8, action_dim=ACTION_DIM)
+EXPERTISE = Expertise(
+    LiberoDemonstrator,
+    check,
+    describe,
+    "libero_spatial",
+    noises=(0.2, 0.1, 0.0),
+    fps=20,
+    state_dim=8,
+    action_dim=ACTION_DIM,
+)
