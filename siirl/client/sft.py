@@ -19,7 +19,7 @@ from siirl.envs.libero import from_libero_gripper
 from siirl.policies.prismatic.loading import check_config
 from siirl.policies.prismatic.prompt import TEMPLATE
 from siirl.training.samples import build_samples, dataset_statistics
-from siirl.training.scratch import SPECIAL, new_policy, word_tokenizer
+from siirl.training.scratch import SPECIAL, load_vision, new_policy, word_tokenizer
 from siirl.training.sft import SFTConfig, split, train
 
 GRIPPERS = {"libero": "−1 opens and +1 closes", "open": "1 is open and 0 closed"}
@@ -131,6 +131,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--suite", required=True, help="what it demonstrates, e.g. libero_spatial: key of the policy's statistics")
     add("--architecture", type=Path, required=True, help="the policy's config.json")
     add("--vocabulary", type=Path, required=True, help="words that the tokenizer knows, one per line")
+    add("--vision", type=Path, help="safetensors file of a vision tower to start from; default: from nothing")
     add("--out", type=Path, required=True, help="policy folder to write, empty or not there yet")
     add("--camera", default=Columns.camera, help="feature of the frames")
     add("--state", default=Columns.state, help="feature of the proprioception")
@@ -185,6 +186,8 @@ def run(args: argparse.Namespace) -> None:
     )
     split(np.array([demo.trial for demo in data.demos]), config.holdout)  # raises here, not after the frames
     policy = new_policy(architecture, words, args.suite, dataset_statistics(data.demos))
+    if args.vision:
+        load_vision(policy.model.vision_backbone, args.vision)
     make_out(args.out)
     train(policy, build_samples(policy, data, config.frame_every), config)
     policy.save(str(args.out))

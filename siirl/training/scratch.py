@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
 
@@ -76,6 +79,25 @@ def new_policy(
     policy = kinds[stated].build(checkpoint, embodied, dtype)
     initialise(policy.model)
     return policy
+
+
+def load_vision(tower: nn.Module, file: Path) -> None:
+    """Give a policy's vision tower the weights of a safetensors file, named as the tower names them.
+
+    Raises:
+        ValueError: the file is missing or damaged, or holds the weights of another tower.
+    """
+    try:
+        weights = load_file(file)
+        tower.load_state_dict(weights)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"--vision {file} cannot be read ({error}); name a safetensors file of a vision tower"
+        ) from error
+    except RuntimeError as error:
+        raise ValueError(
+            f"--vision {file} holds another tower than the architecture's ({error}); make it with the same architecture"
+        ) from error
 
 
 @torch.no_grad()
