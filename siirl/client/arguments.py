@@ -46,3 +46,18 @@ def parse_noises(text: str) -> list[float]:
     if not noises or not all(0 <= noise < math.inf for noise in noises):
         raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: numbers ≥ 0 such as 0.2,0.1,0.0")
     return noises
+
+
+def probability(text: str) -> float:
+    """A number from 0 to 1.
+
+    Raises:
+        argparse.ArgumentTypeError: anything else.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: a number from 0 to 1")
+    return value

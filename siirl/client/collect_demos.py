@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from siirl.client.arguments import at_least, parse_ids, parse_noises
+from siirl.client.arguments import at_least, parse_ids, parse_noises, probability
 from siirl.config.schema import EnvConfig
 from siirl.data.files import write_atomically
 from siirl.data.lerobot import DatasetWriter
@@ -61,7 +61,9 @@ def open_dataset(settings: Settings, expertise: Expertise) -> DatasetWriter:
     env, out = settings.env, settings.out
     for leftover in out.glob(PARTIAL.format("*")):
         leftover.unlink()
-    wanted = {**expertise.describe(env), "seed": settings.seed}
+    wanted = {**expertise.describe(env), "seed": settings.seed} | (
+        {"pushes": settings.pushes} if settings.pushes else {}
+    )
     file = out / SETTINGS
     if file.exists():
         found = json.loads(file.read_text())
@@ -138,6 +140,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--tasks", type=parse_ids, default=[0], help="tasks, e.g. 0,2 or 0-9")
     add("--trials", type=parse_ids, default=list(range(40)), help="initial states, e.g. 0-39")
     add("--noise", type=parse_noises, help="default: 0.2,0.1,0.0; with --env maniskill 0.1,0.05,0.0")
+    add("--pushes", type=probability, default=0.0, help="chance per step that the hand is pushed away for four steps")
     add("--out", type=Path, required=True, help="folder of the demonstrations")
     add("--workers", type=at_least(1), default=1, help="processes, one simulator each")
     add("--image-size", type=at_least(16), default=256, help="side of the images, pixels")
@@ -162,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     try:
         check(env, expertise, args.tasks, args.trials, args.out)
-        settings = Settings(env, args.seed, args.out)
+        settings = Settings(env, args.seed, args.out, args.pushes)
         with only_writer(args.out):
             dataset = open_dataset(settings, expertise)
             jobs = plan_jobs(dataset.labels, args.tasks, args.trials, args.noise or list(expertise.noises))

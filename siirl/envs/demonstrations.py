@@ -16,6 +16,7 @@ import numpy as np
 from siirl.config.schema import EnvConfig
 from siirl.data.lerobot import Episode, Shard, ShardWriter
 
+PUSH_STEPS = 4
 PARTIAL = ".partial-{}.mp4"
 """File of the frames of a job that is not part of the dataset yet, see `partial_file`."""
 
@@ -28,11 +29,13 @@ class Settings:
         env: suite and rendering.
         seed: seeds noise, and what else is random.
         out: folder of the dataset.
+        pushes: see `disturb`.
     """
 
     env: EnvConfig
     seed: int
     out: Path
+    pushes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Recording:
 class Demonstrator(Protocol):
     """A simulator of one task, with an expert in it."""
 
-    def episode(self, seed: int, trial_id: int, noise: float, attempt: int) -> Recording | None:
+    def episode(self, settings: Settings, trial_id: int, noise: float, attempt: int) -> Recording | None:
         """Run the expert once; None if it fails."""
         ...
 
@@ -108,18 +111,24 @@ def generator(seed: int, task_id: int, trial_id: int, noise: float, attempt: int
 
 
 def disturb(
-    actions: Iterator[np.ndarray], noise: float, rng: np.random.Generator
+    actions: Iterator[np.ndarray], noise: float, rng: np.random.Generator, pushes: float = 0.0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs (action wanted, action disturbed), float32 [7]; the gripper stays as it is.
 
     The disturbance is autoregressive with standard deviation ``noise``, n ← 0.8 n + 0.6 N(0, noise²): independent noise
-    would average out over the arm's inertia.
+    would average out over the arm's inertia. Pushes, at each step with probability ``pushes``, take the hand elsewhere: for
+    `PUSH_STEPS` steps its translation is one random direction at full speed. An expert that is never far from where it wants
+    to be shows nobody how to look for the way.
     """
-    offset = np.zeros(6)
+    offset, push, left = np.zeros(6), np.zeros(3), 0
     for action in actions:
         offset = 0.8 * offset + 0.6 * rng.normal(0.0, noise, 6)
         disturbed = action.copy()
         disturbed[:6] = np.clip(action[:6] + offset, -1, 1)
+        if pushes and not left and rng.random() < pushes:
+            push, left = rng.uniform(-1, 1, 3), PUSH_STEPS
+        if left:
+            disturbed[:3], left = push, left - 1
         yield action, disturbed
 
 
@@ -134,7 +143,7 @@ def collect(expertise: Expertise, settings: Settings, job: Job) -> tuple[Shard, 
         for trial in job.trials:
             for attempt in range(expertise.attempts):
                 episodes += 1
-                solved = demonstrator.episode(settings.seed, trial, job.noise, attempt)
+                solved = demonstrator.episode(settings, trial, job.noise, attempt)
                 if solved is not None:
                     labels = {"task_id": job.task_id, "trial_id": trial, "noise": job.noise}
                     vectors = np.stack(solved.states), np.stack(solved.actions)

@@ -47,6 +47,26 @@ def test_noise_is_slow_bounded_and_spares_the_gripper() -> None:
     assert np.corrcoef(noise[:-1, 0], noise[1:, 0])[0, 1] == pytest.approx(0.8, abs=0.05)
 
 
+def test_pushes_take_the_hand_one_way_for_four_steps_and_spare_the_rest() -> None:
+    action = np.array([0, 0, 0, 0.5, 0, 0, 1], np.float32)
+    pairs = list(disturb(iter([action] * 4000), 0.0, np.random.default_rng(0), pushes=0.1))
+    wanted, disturbed = (np.stack(column) for column in zip(*pairs, strict=True))
+    assert (wanted == action).all()
+    np.testing.assert_array_equal(disturbed[:, 3:], wanted[:, 3:])
+    pushed = disturbed[:, :3].any(axis=1)
+    assert pushed.mean() == pytest.approx(4 / (4 + 9), abs=0.03)
+    ways = disturbed[pushed, :3]
+    assert len(np.unique(ways, axis=0)) == -(-len(ways) // 4)
+    assert ways.std() == pytest.approx(3**-0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("text", ["-0.1", "1.5", "often", "nan"])
+def test_pushes_that_are_no_probability_are_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_args(["--out", "x", f"--pushes={text}"])
+    assert f"argument --pushes: '{text}' is not allowed; allowed: a number from 0 to 1" in capsys.readouterr().err
+
+
 def test_no_noise_changes_nothing() -> None:
     action = np.linspace(-1, 1, 7, dtype=np.float32)
     ((wanted, disturbed),) = disturb(iter([action]), 0.0, np.random.default_rng(0))

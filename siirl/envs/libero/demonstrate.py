@@ -4,7 +4,7 @@ that of the published LIBERO datasets."""
 from typing import Any
 
 from siirl.config.schema import EnvConfig
-from siirl.envs.demonstrations import Expertise, Recording, disturb, generator
+from siirl.envs.demonstrations import Expertise, Recording, Settings, disturb, generator
 from siirl.envs.libero import ACTION_DIM, to_libero_gripper
 from siirl.envs.libero.expert import PickAndPlace
 from siirl.envs.libero.simulator import Simulator
@@ -51,15 +51,15 @@ class LiberoDemonstrator:
             env.num_steps_wait,
         )
 
-    def episode(self, seed: int, trial_id: int, noise: float, attempt: int) -> Recording | None:
-        """See `siirl.envs.demonstrations.Demonstrator`; ``seed`` also places the furniture."""
+    def episode(self, settings: Settings, trial_id: int, noise: float, attempt: int) -> Recording | None:
+        """See `siirl.envs.demonstrations.Demonstrator`; the settings' ``seed`` also places the furniture."""
         simulator = self._simulator
         task = simulator.task
-        rng = generator(seed, task.task_id, trial_id, noise, attempt)
+        rng = generator(settings.seed, task.task_id, trial_id, noise, attempt)
         simulator.reset(trial_id, seed=int(rng.integers(2**31)))
         recording = Recording()
         expert = PickAndPlace(simulator, choice=attempt).actions()
-        for step, (wanted, disturbed) in enumerate(disturb(expert, noise, rng)):
+        for step, (wanted, disturbed) in enumerate(disturb(expert, noise, rng, settings.pushes)):
             if step == default_max_steps(task.suite):
                 return None
             recording.frames.append(simulator.render())

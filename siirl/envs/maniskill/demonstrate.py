@@ -4,7 +4,7 @@
 from typing import Any
 
 from siirl.config.schema import EnvConfig
-from siirl.envs.demonstrations import Expertise, Recording, disturb, generator
+from siirl.envs.demonstrations import Expertise, Recording, Settings, disturb, generator
 from siirl.envs.maniskill import ManiSkillEnv
 from siirl.envs.maniskill.conventions import ACTION_DIM, STATE_DIM, to_maniskill
 from siirl.envs.maniskill.expert import PickCube
@@ -13,6 +13,8 @@ from siirl.envs.maniskill.simulator import Simulator
 from siirl.envs.maniskill.suites import SUITES
 
 EXPERTS = {"PickCube-v1": PickCube}
+PUSHED_LONGER = 2
+"""How many times longer an episode may take whose expert is pushed about."""
 
 
 def check(env: EnvConfig, task_id: int, trials: list[int]) -> str:
@@ -45,15 +47,15 @@ class ManiSkillDemonstrator:
         self._simulator = Simulator(SUITES.get(env.env_name), env)
         self._task_id = task_id
 
-    def episode(self, seed: int, trial_id: int, noise: float, attempt: int) -> Recording | None:
+    def episode(self, settings: Settings, trial_id: int, noise: float, attempt: int) -> Recording | None:
         """See `siirl.envs.demonstrations.Demonstrator`."""
         simulator, task_id = self._simulator, self._task_id
         simulator.reset(0, task_id, trial_id)
         recording = Recording()
         expert = EXPERTS[simulator.suite.name](simulator.env).actions()
-        rng = generator(seed, task_id, trial_id, noise, attempt)
-        for step, (wanted, disturbed) in enumerate(disturb(expert, noise, rng)):
-            if step == simulator.suite.max_steps:
+        rng = generator(settings.seed, task_id, trial_id, noise, attempt)
+        for step, (wanted, disturbed) in enumerate(disturb(expert, noise, rng, settings.pushes)):
+            if step == simulator.suite.max_steps * (PUSHED_LONGER if settings.pushes else 1):
                 return None
             recording.frames.append(simulator.render()[0][0])
             recording.states.append(simulator.states()[0])
