@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from siirl.client.evaluation import Key, key_of
 from siirl.config.checks import ENV
 from siirl.config.problems import show
 from siirl.observe.episodes import EpisodeRow, read_episodes
-from siirl.observe.results import percent, read_results
+from siirl.observe.results import label, new_table, percent, read_results
 from siirl.observe.statistics import Pairs, mcnemar, paired_interval
 
 SAME = ("trainer.seed", f"{ENV}.env_type", f"{ENV}.max_steps", f"{ENV}.num_steps_wait")
 """Settings that make a pair of episodes one task; others may differ, and are told."""
+LETTERS = "BCDEFGHIJKLMNOPQRSTUVWXYZ"
 DESCRIPTION = """\
 Compare evaluations episode by episode: difference in success with a 95 % interval, and McNemar's exact test, per task, per
 suite and in all. Each of the others is compared with the first. docs/evaluation.md says how to read it."""
@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
         "others", type=Path, nargs="+", metavar="B", help="folders of the evaluations to compare it with"
     )
     given = parser.parse_args(argv)
+    if len(given.others) > len(LETTERS):
+        parser.error(f"{len(given.others)} evaluations beside the first; allowed: at most {len(LETTERS)}")
     console = Console(highlight=False)
     try:
         first, *others = read_all([given.first, *given.others])
@@ -57,8 +59,8 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    for other in others:
-        show_comparison(first, other, console)
+    for letter, other in zip(LETTERS, others, strict=False):
+        show_comparison(first, other, letter, console)
     return 0
 
 
@@ -96,9 +98,9 @@ def check_pairs(one: Measured, other: Measured) -> None:
             example = "/".join(map(str, min(missing)))
             raise ValueError(f"{where}: they ran other {what}; {lacking.folder} lacks {len(missing)}, e.g. {example}")
     for key in SAME:
-        left, right = (show(measured.results["settings"].get(key)) for measured in (one, other))
-        if left != right:
-            raise ValueError(f"{where}: {key}={left} in the first and {right} in the second; run one of them anew")
+        first, second = (show(measured.results["settings"].get(key)) for measured in (one, other))
+        if first != second:
+            raise ValueError(f"{where}: {key}={first} in the first and {second} in the second; run one of them anew")
     if any(one.rows[key].env_seed != other.rows[key].env_seed for key in one.rows):
         raise ValueError(f"{where}: their simulators had other seeds; run one of them anew")
 
@@ -109,20 +111,19 @@ def pairs_of(one: Measured, other: Measured, keys: Sequence[Key]) -> Pairs:
     return Pairs(*(ends.count(end) for end in ((True, True), (True, False), (False, True), (False, False))))
 
 
-def show_comparison(one: Measured, other: Measured, console: Console) -> None:
-    """Print how ``other`` differs from ``one``: a line per task, suite and, where there are several suites, for all."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("task")
-    for column in (one.name, other.name, "difference", "95 %", f"only {one.name}", f"only {other.name}", "p"):
-        table.add_column(column, justify="right")
+def show_comparison(one: Measured, other: Measured, letter: str, console: Console) -> None:
+    """Print how ``other``, called ``letter``, differs from ``one``, called A: a line per task, suite and, where there are several
+    suites, for all."""
+    console.print(f"A = {one.name}, {letter} = {other.name}", soft_wrap=True)
+    table = new_table("A", letter, f"{letter} − A", "95 %", f"only A / {letter}", "p")
     suites = list(dict.fromkeys(key[0] for key in one.rows))
     for suite in suites:
         of_suite = [key for key in one.rows if key[0] == suite]
         for task in sorted({key[1] for key in of_suite}):
             of_task = [key for key in of_suite if key[1] == task]
-            label = f"{task} {one.rows[of_task[0]].instruction}"
-            table.add_row(label, *_cells(pairs_of(one, other, of_task)))
-        table.add_row(suite, *_cells(pairs_of(one, other, of_suite)), style="bold")
+            name = f"{task} {one.rows[of_task[0]].instruction}"
+            table.add_row(label(name), *_cells(pairs_of(one, other, of_task)))
+        table.add_row(label(suite), *_cells(pairs_of(one, other, of_suite)), style="bold")
     if len(suites) > 1:
         table.add_row(f"all {len(suites)} suites", *_cells(pairs_of(one, other, list(one.rows))), style="bold")
     console.print(table)
@@ -137,8 +138,7 @@ def _cells(pairs: Pairs) -> tuple[str, ...]:
         *map(percent, rates),
         f"{100 * pairs.difference:+.1f}",
         f"{100 * low:+.1f} to {100 * high:+.1f}",
-        str(pairs.first),
-        str(pairs.second),
+        f"{pairs.first} / {pairs.second}",
         _p(mcnemar(pairs)),
     )
 
@@ -158,3 +158,7 @@ def notes(one: Measured, other: Measured) -> Iterator[str]:
     for measured in (one, other):
         if dropped := sum(measured.results["total"]["dropped"].values()):
             yield f"{measured.name}: {dropped} episodes were dropped and count as failures"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from siirl.data.files import write_atomically
 from siirl.observe.episodes import EpisodeRow
@@ -80,20 +81,30 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 def show_results(content: Mapping[str, Any], console: Console) -> None:
     """Print a table per suite, a line per task; below it each suite and all together where there are several."""
-    table = Table(title=None, box=None, pad_edge=False, header_style="bold")
-    for column, justify in (("task", "left"), ("success", "right"), ("rate", "right"), ("95 %", "right")):
-        table.add_column(column, justify=justify, no_wrap=column != "task")  # type: ignore[arg-type]
-    table.add_column("steps", justify="right", no_wrap=True)
+    table = new_table("success", "rate", "95 %", "steps")
     for suite in content["suites"]:
         for task in suite["tasks"]:
-            table.add_row(f"{task['task_id']} {task['instruction']}", *_cells(task))
-        table.add_row(suite["suite"], *_cells(suite), style="bold", end_section=True)
-        table.add_row("")
+            table.add_row(label(f"{task['task_id']} {task['instruction']}"), *_cells(task))
+        table.add_row(label(suite["suite"]), *_cells(suite), style="bold")
     if len(content["suites"]) > 1:
         table.add_row(f"all {len(content['suites'])} suites", *_cells(content["total"]), style="bold")
     console.print(table)
     for line in _notes(content["total"]):
         console.print(line, soft_wrap=True)
+
+
+def new_table(*columns: str) -> Table:
+    """A table of tasks with ``columns`` of numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("task")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def label(name: str) -> Text:
+    """The first cell of a line, cut where the terminal is narrow: the numbers come first."""
+    return Text(name, no_wrap=True, overflow="ellipsis")
 
 
 def _cells(numbers: Mapping[str, Any]) -> tuple[str, ...]:
@@ -109,7 +120,7 @@ def _notes(total: Mapping[str, Any]) -> Iterator[str]:
 
 
 def percent(rate: float) -> str:
-    """E.g. 97.4 %."""
+    """A rate in percent, e.g. ``97.4``."""
     return f"{100 * rate:.1f}"
 
 

@@ -191,9 +191,9 @@ def test_a_folder_with_other_things_is_refused(
 def test_suites_that_are_the_same_are_refused(policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     libero = {f"{ENV}.env_type": "libero", f"{ENV}.max_steps": 40, f"{ENV}.image_size": 64}
     libero |= {"actor_rollout_ref.embodied.unnorm_key": "tiny_mixture", "evaluate.suites": "[libero_10,libero_long]"}
-    statistics = json.loads((policy / "dataset_statistics.json").read_text())
+    (statistics,) = json.loads((policy / "dataset_statistics.json").read_text()).values()
     mixture = Path(shutil.copytree(policy, tmp_path / "mixture"))
-    (mixture / "dataset_statistics.json").write_text(json.dumps({"tiny_mixture": statistics["libero_spatial"]}))
+    (mixture / "dataset_statistics.json").write_text(json.dumps({"tiny_mixture": statistics}))
     assert main(arguments(tmp_path / "out", mixture, libero, {"dry_run": "true"})) == 2
     assert "evaluate.suites=[libero_10,libero_long]: allowed: each suite once, and two" in capsys.readouterr().err
 
