@@ -1,9 +1,10 @@
 """Evaluating the start policy on all of libero_spatial: how long it takes beside what the simulators alone need, and whether an
 evaluation that is killed on the way ends alike.
 
-``python -m benchmarks.evaluation`` runs the command line twice: undisturbed, and killed (SIGKILL) after a third and after two thirds
-of the episodes. Every episode must have been run once, those from before a kill must not have been run again, and the two
-``results.json`` must be the same, byte for byte. Then a sample of the episodes is run once more to record its actions, and one bare process per core executes them without Ray and without a policy (as in ``benchmarks.rollout``): the floor.
+``python -m benchmarks.evaluation`` runs the command line twice: undisturbed, and killed (SIGKILL) after a third and after two
+thirds of the episodes. Every episode must have been run once, those from before a kill must not have been run again, and the
+two ``results.json`` must be the same, byte for byte. Then a sample of the episodes is run once more to record its actions, and
+one bare process per core executes them without Ray and without a policy (as in ``benchmarks.rollout``): the floor.
 The policy acts on one row at a time (``trainer.deterministic``), so that what is ready together cannot change an action.
 """
 
