@@ -20,7 +20,7 @@ def frames(trajectory: Trajectory, info: bool) -> Iterator[np.ndarray]:
         trajectory: an episode with at least one image.
         info: whether text stands below.
     """
-    _, views, height, width, _ = trajectory.images.shape
+    _, views, _, width, _ = trajectory.images.shape
     factor = -(-MIN_WIDTH // (views * width)) if info else 1
     caption = Caption(trajectory, views * width * factor) if info else None
     for index, image in enumerate(trajectory.images):
@@ -73,7 +73,9 @@ class Caption:
         if index == len(trajectory.images) - 1:
             parts.append(summary.drop_reason or ("success" if summary.success else "failure"))
         elif trajectory.values is not None and index < len(trajectory.values):
-            parts.append(f"value {trajectory.values[index, 0]:.2f}")  # with one for each action, the first is the observation's
+            parts.append(
+                f"value {trajectory.values[index, 0]:.2f}"
+            )  # with one for each action, the first is the observation's
         return "   ".join(parts)
 
     def _wrapped(self, text: str) -> list[str]:

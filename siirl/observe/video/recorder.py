@@ -100,7 +100,9 @@ class Recorder:
     def _miss(self) -> None:
         self._missed += 1
         if self._missed.bit_count() == 1:  # 1, 2, 4, 8 …
-            log.warning("%d episodes got no video: more of them end than can be encoded beside the rollout", self._missed)
+            log.warning(
+                "%d episodes got no video: more of them end than can be encoded beside the rollout", self._missed
+            )
 
     def _work(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)  # of this thread alone, on Linux

@@ -9,7 +9,7 @@ from os.path import relpath
 from pathlib import Path
 from typing import Protocol
 
-from siirl.config.schema import VideoConfig
+from siirl.config.schema import Config, VideoConfig
 from siirl.data.files import write_atomically
 from siirl.data.trajectory import EpisodeSpec, EpisodeSummary
 from siirl.observe.video.choice import Reel, choose, file_name
@@ -119,7 +119,6 @@ class Shelf:
         try:
             write_atomically(file, lambda stream: stream.write(content))
         except OSError as error:
-            file.with_name(f".{file.name}").unlink(missing_ok=True)
             if not self._failing:
                 log.warning("%s cannot be written: %s; videos are left out until it can", self.folder, error)
             self._failing = True
@@ -138,6 +137,23 @@ class Shelf:
             file.unlink()
             if not any(file.parent.iterdir()):
                 file.parent.rmdir()
+
+
+class Shelves:
+    """The `Shelf` of each split, as the config says."""
+
+    def __init__(self, config: Config) -> None:
+        env, run_folder = config.actor_rollout_ref.embodied.env, Path(config.trainer.default_local_dir)
+        configs = {"train": env.video_cfg, "val": env.val_video_cfg, "eval": env.val_video_cfg}
+        self._shelves = {split: Shelf(video, run_folder, split) for split, video in configs.items()}
+
+    def __getitem__(self, split: str) -> Shelf:
+        return self._shelves[split]
+
+    def close(self) -> None:
+        """Close all of them."""
+        for shelf in self._shelves.values():
+            shelf.close()
 
 
 def video_folder(config: VideoConfig, run_folder: Path, split: str) -> Path:
