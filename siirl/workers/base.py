@@ -54,7 +54,7 @@ class Workers(Protocol):
         ...
 
     def videos(self, reel: Reel, specs: Sequence[EpisodeSpec]) -> Sequence[Future]:
-        """The MP4 files of episodes of a rollout with that ``reel``: from each worker (`EpisodeSpec`, bytes) of what ran there."""
+        """The MP4 files of episodes of a rollout with that ``reel``: of each worker (`EpisodeSpec`, bytes) of what ran there."""
         ...
 
     def cancel(self) -> None:

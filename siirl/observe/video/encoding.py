@@ -18,9 +18,11 @@ def encode(frames: Iterable[np.ndarray], fps: int) -> bytes:
         stream = cast(av.VideoStream, container.add_stream(CODEC, rate=fps, options=OPTIONS))
         stream.pix_fmt = PIXELS
         stream.codec_context.thread_count = 1  # the other cores are the simulators'
+        index = -1
         for index, frame in enumerate(frames):
             if index == 0:
                 stream.height, stream.width = frame.shape[:2]
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        assert index >= 0, "a video has a frame"
         container.mux(stream.encode())
     return file.getvalue()
