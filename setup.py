@@ -18,7 +18,7 @@ INSTALL = [
     "numpy>=1.26,<3",  # 3 will break binary wheels
     "pyarrow>=17,<27",  # major releases remove deprecated API
     "av>=15,<19",  # MP4s of demonstrations; its wheels bring FFmpeg with x264; majors remove API. 15.1 and 18.1 are tested
-    "pillow>=10,<13",  # resampling constants move in majors
+    "pillow>=10.1,<13",  # resampling constants move in majors; 10.1 brought its default font's sizes
     "scikit-learn>=1.5,<2",  # DBSCAN
     "rich>=13.7,<16",  # live display API
     "tensorboard>=2.17,<3",  # writer used through torch.utils.tensorboard
@@ -38,7 +38,9 @@ MANISKILL = [
     "sapien>=3.0.3,<3.1",  # mani_skill's physics and renderer; 3.1 renders in another way
 ]
 
-WANDB = ["wandb>=0.19,<1"]  # 1.0 may move the API
+WANDB = ["wandb>=0.19,<1"]  # 1.0 may move the API; 0.19 and 0.31 are tested
+SWANLAB = ["swanlab>=0.8,<0.11"]  # 0.8 named its modes anew, and every minor release may; needs protobuf < 7
+TRACKIO = ["trackio>=0.20,<1"]  # 1.0 may move the API
 
 DEV = [
     "pytest>=8.3,<10",
@@ -62,5 +64,13 @@ setup(
     include_package_data=False,
     package_data={"siirl.configs": ["**/*.yaml"], "siirl.assets": ["**/*"]},
     install_requires=INSTALL,
-    extras_require={"libero": LIBERO, "lora": LORA, "maniskill": MANISKILL, "wandb": WANDB, "dev": DEV},
+    extras_require={
+        "libero": LIBERO,
+        "lora": LORA,
+        "maniskill": MANISKILL,
+        "wandb": WANDB,
+        "swanlab": SWANLAB,
+        "trackio": TRACKIO,
+        "dev": DEV,
+    },
 )

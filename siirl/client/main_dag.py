@@ -86,7 +86,9 @@ def start(config: Config, plan: Plan, stack: ExitStack) -> tuple[Session, Execut
     session = Session(config, workers, prompts, progress)
     stack.callback(session.close)
     (run_folder / CONFIG).write_text(config_to_yaml(config))
-    return session, Executor(plan, config, workers, progress.episode_done)
+    executor = Executor(plan, config, workers, progress.episode_done)
+    stack.callback(executor.videos.close)
+    return session, executor
 
 
 def closing_lines(config: Config, outcome: Outcome) -> str:

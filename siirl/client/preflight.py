@@ -17,6 +17,7 @@ from siirl.dag.pipelines import build_graph
 from siirl.data.manifest import build_prompts, manifest_problems
 from siirl.embeddings.base import ENCODERS, encoder_name
 from siirl.envs.base import ENVS, EnvFactory, Task
+from siirl.observe.trackers.make import missing_packages
 from siirl.policies.base import POLICIES, PolicyFactory, ValueHeadSettings
 from siirl.policies.prismatic.actions import NO_NOOPS
 from siirl.registry import Registry
@@ -35,6 +36,8 @@ def preflight(config: Config) -> list[str]:
     """
     unknown_reward = list(_unknown(config, REWARDS, "algorithm.reward"))
     problems = [*unknown_reward, *_unknown(config, ADVANTAGES, "algorithm.adv_estimator"), *_check_run_folder(config)]
+    if not config.dry_run:
+        problems += missing_packages(config)
     graph = None
     if config.dag.custom_pipeline_fn or not unknown_reward:
         graph, wrong = _workflow(config)

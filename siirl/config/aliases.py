@@ -14,6 +14,12 @@ ROLLOUT = "actor_rollout_ref.rollout"
 ACTOR = "actor_rollout_ref.actor"
 MODEL = "actor_rollout_ref.model"
 SAMPLING = "algorithm.embodied_sampling"
+VIDEOS = (
+    ("env.train.video_cfg", f"{ENV}.video_cfg"),
+    ("env.eval.video_cfg", f"{ENV}.val_video_cfg"),
+    ("video_cfg", f"{ENV}.video_cfg"),
+)
+VIDEO_KEYS = ("save_video", "info_on_video", "video_base_dir", "fps", "max_per_task", "max_total_mb")
 
 # Tables, one key a line:
 # fmt: off
@@ -85,6 +91,7 @@ ALIASES = {
     "actor.optim.lr_warmup_steps": f"{ACTOR}.optim.lr_warmup_steps",
     "actor.optim.clip_grad": f"{ACTOR}.grad_clip",
     "actor.fsdp_config.gradient_checkpointing": f"{MODEL}.enable_gradient_checkpointing",
+    **{f"{theirs}.{name}": f"{ours}.{name}" for theirs, ours in VIDEOS for name in VIDEO_KEYS},
 }
 """Spelling → our key, with the same value. Both may be given at once as long as they agree."""
 
@@ -144,8 +151,6 @@ ONLY = {
     "env.train.init_params.obj_set": Only(("train",), "a task's variants are environments of their own"),
     "env.eval.init_params.obj_set": Only(("train",), "validation runs the task that is trained; variants are environments of their own"),
     "env.*.init_params.use_multiple_plates": Only((False,), "the scene has one plate"),
-    "*video_cfg.save_video": Only((False,), "siirl does not write videos yet"),
-    "trainer.logger.wandb.enable": Only((False,), "siirl has no tracker for W&B yet; TensorBoard and metrics.jsonl hold every metric"),
     "rollout.sampling_params.repetition_penalty": Only((1,), "action tokens are not penalised for coming again"),
     "actor.training_backend": Only(("fsdp",), "weights are sharded by FSDP2"),
     "actor.fsdp_config.strategy": Only(("fsdp", "fsdp2"), "weights are sharded by FSDP2"),
@@ -228,9 +233,7 @@ UNREAD = {
     "env.*.init_params.sim_config*": "the simulator's own, set by the environment",
     "env.*.init_params.sensor_configs*": "the simulator's own, set by the environment",
     "env.*.init_params.render_mode": "the simulator's own, set by the environment",
-    "*video_cfg.info_on_video": "of videos, which are not written",
-    "*video_cfg.video_base_dir": "of videos, which are not written",
-    "*video_cfg.fps": "of videos, which are not written",
+    "env.*.video_cfg.extra_info_on_video": "a video shows instruction, step, reward and value",
 }
 """Their key (``*``: anything) → why it means nothing here. Accepted, and told at the start of a run."""
 # fmt: on

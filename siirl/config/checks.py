@@ -23,6 +23,7 @@ EMBODIED = "actor_rollout_ref.embodied"
 ROLLOUT = "actor_rollout_ref.rollout"
 ACTOR = "actor_rollout_ref.actor"
 SAMPLING = "algorithm.embodied_sampling"
+VIDEOS = (f"{ENV}.video_cfg", f"{ENV}.val_video_cfg")
 
 
 def check_config(config: Config) -> list[str]:
@@ -234,8 +235,11 @@ def check_outputs(config: Config) -> Iterator[str]:
     }
     if trainer.val_only:
         del folders["data.train_files"]
-    if trainer.tensorboard_dir is not None:
-        folders["trainer.tensorboard_dir"] = Path(trainer.tensorboard_dir).absolute()
+    optional = (
+        "trainer.tensorboard_dir",
+        *(f"{key}.video_base_dir" for key in VIDEOS if get_value(config, f"{key}.save_video")),
+    )
+    folders |= {key: Path(folder).absolute() for key in optional if (folder := get_value(config, key)) is not None}
     for key, folder in folders.items():
         existing = next(place for place in (folder, *folder.parents) if place.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK):
@@ -243,6 +247,16 @@ def check_outputs(config: Config) -> Iterator[str]:
             yield refuse(
                 config, key, f"a place that can be written to; {existing} {why}", f"set {key} to another place"
             )
+
+
+def check_videos(config: Config) -> Iterator[str]:
+    """Training and validation number their steps alike, and so need a folder each."""
+    folders = [get_value(config, f"{key}.video_base_dir") for key in VIDEOS]
+    if None not in folders and len({Path(folder).absolute() for folder in folders}) == 1:
+        key, other = (f"{key}.video_base_dir" for key in reversed(VIDEOS))
+        yield refuse(
+            config, key, f"another folder than {other}", f"{key}={folders[0]}/val, and {other}={folders[0]}/train"
+        )
 
 
 TRAINING_CHECKS = (
@@ -269,5 +283,6 @@ CHECKS = (
     check_schedule,
     check_policy_folder,
     check_lora,
+    check_videos,
     check_outputs,
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from siirl.config.aliases import ACTOR, CHOICES, ENV, MODEL, ROLLOUT, SAMPLING, THEIR_MARK
-from siirl.config.keys import given
+from siirl.config.keys import KEYS, given
 from siirl.config.placement import read_placement
 from siirl.config.schema import Config
 
@@ -28,6 +28,7 @@ FACTORS = ("env.train.reward_coef", "algorithm.reward_coef")
 BOUNDS = ("algorithm.rewards_lower_bound", "algorithm.rewards_upper_bound")
 TOP_K, TOP_P = "rollout.sampling_params.top_k", "rollout.sampling_params.top_p"
 EVAL_TEMPERATURE = "rollout.sampling_params.temperature_eval"
+BACKENDS, WANDB = "runner.logger.logger_backends", "trainer.logger.wandb.enable"
 
 
 @dataclass(frozen=True)
@@ -150,13 +151,15 @@ def loss_agg_mode(theirs: Theirs, config: Config) -> Any:
 
 
 def logger(theirs: Theirs, config: Config) -> Any:
-    """The same, and `console`, where RLinf always writes. `tensorboard` is the only one there is so far."""
-    backends = theirs["runner.logger.logger_backends"]
-    if backends not in ([], ["tensorboard"]):
-        raise ValueError(
-            "[tensorboard] or []: siirl has no other tracker yet", "runner.logger.logger_backends=[tensorboard]"
-        )
-    return ["console", *backends]
+    """`runner.logger.logger_backends`, and `console`, where RLinf always writes; `trainer.logger.wandb.enable` adds `wandb`."""
+    backends, wandb = theirs.get(BACKENDS), theirs.get(WANDB, False)
+    allowed = [name for name in KEYS["trainer.logger"].choices or () if name != "console"]
+    if backends is not None and not set(backends) <= set(allowed):
+        raise ValueError(f"a list of these: {', '.join(allowed)}", f"{BACKENDS}=[tensorboard]")
+    if backends is None and not wandb:
+        return SKIP
+    named = config.trainer.logger if backends is None else ["console", *backends]
+    return [*named, "wandb"] if wandb and "wandb" not in named else named
 
 
 def use_critic_model(theirs: Theirs, config: Config) -> Any:
@@ -266,7 +269,7 @@ COMPUTED = (
     Computed(f"{ROLLOUT}.val_kwargs.top_k", (TOP_K,), validation_only(TOP_K)),
     Computed(f"{ROLLOUT}.val_kwargs.top_p", (TOP_P,), validation_only(TOP_P)),
     Computed("trainer.total_training_steps", ("runner.max_epochs", "runner.max_steps"), total_training_steps),
-    Computed("trainer.logger", ("runner.logger.logger_backends",), logger),
+    Computed("trainer.logger", (BACKENDS, WANDB), logger),
     Computed("trainer.resume_mode", ("runner.resume_dir",), resume_mode),
     Computed("trainer.resume_from_path", ("runner.resume_dir",), resume_from_path),
     with_gae("algorithm.gamma", "algorithm.gamma"),

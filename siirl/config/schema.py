@@ -183,6 +183,18 @@ class RolloutConfig:
 
 
 @dataclass
+class VideoConfig:
+    """Videos of episodes."""
+
+    save_video: bool = key(False, "Write MP4 files of chosen episodes (docs/videos_and_trackers.md).")
+    info_on_video: bool = key(False, "Below each frame: instruction, step, reward so far, what the value head expects, and how the episode ended.")
+    video_base_dir: str | None = key(None, "Folder of the videos, with a folder for each step; outside the run folder in a folder named like that. null: videos/train, videos/val or videos/eval in the run folder.")
+    fps: int = key(10, "Frames shown per second. There is one per chunk, which in LIBERO lasts 0.4 s (8 steps of 50 ms).", minimum=1, maximum=120)
+    max_per_task: int = key(2, "Most videos of a step and task: failures come first, but one of several is a success if there is any.", minimum=1)
+    max_total_mb: int = key(1000, "Most space that the folder's videos take, MB; the oldest are removed.", minimum=1)
+
+
+@dataclass
 class EnvConfig:
     """The simulator: tasks, episodes and rendering."""
 
@@ -206,6 +218,8 @@ class EnvConfig:
         None, "LIBERO only: shrink textures to this side in a copy cached per user: half the memory, images differ by 0.4 of 255 on average; null: as published.", minimum=64
     )
     step_timeout: float = key(120.0, "Longest time a simulator may take for one chunk or reset, seconds; then it is replaced. trainer.backend=inline cannot interrupt a simulator and waits.", above=0)
+    video_cfg: VideoConfig = section(VideoConfig, "Videos of training episodes.")
+    val_video_cfg: VideoConfig = section(VideoConfig, "Videos of validation and evaluation episodes.")
 
 
 @dataclass
@@ -281,7 +295,7 @@ class TrainerConfig:
     val_before_train: bool = key(True, "Validate before the first step.")
     val_only: bool = key(False, "Validate once and end: no update, no checkpoint. For policies that cannot be trained, too. The run folder must hold no other results.")
     max_actor_ckpt_to_keep: int = key(5, "Checkpoints kept; older ones are removed.", minimum=1)
-    logger: list[str] = key(["console", "tensorboard"], "Where metrics go besides metrics.jsonl.", choices=("console", "tensorboard"))
+    logger: list[str] = key(["console", "tensorboard"], "Where metrics go besides metrics.jsonl.", choices=("console", "tensorboard", "wandb", "swanlab", "trackio"))
     project_name: str = key("siirl_embodied", "Project name for the trackers.")
     experiment_name: str = key("openvla_oft_srpo", "Run name for the trackers.")
     max_staleness: int = key(

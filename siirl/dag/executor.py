@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from siirl.config.schema import Config
+from siirl.dag.columns import add_columns, target_of
 from siirl.dag.compile import Plan
 from siirl.dag.graph import Node, NodeOutput
 from siirl.data.manifest import Prompt
 from siirl.data.sampler import PromptSampler, episode_specs
-from siirl.data.trajectory import CANCELLED, Episode, EpisodeSpec, EpisodeSummary, Group, Target
+from siirl.data.trajectory import CANCELLED, Episode, EpisodeSpec, EpisodeSummary, Group
+from siirl.observe.video.shelf import Shelves
 from siirl.policies.base import Sampling
 from siirl.roles.queue import Task, task_of
 from siirl.workers.base import Future, Workers
@@ -107,6 +107,9 @@ class Executor:
         config: the run's config.
         workers: who runs it.
         on_episode: called for each finished episode (the progress display).
+
+    Attributes:
+        videos: of the episodes; closed by the one who made the executor, while there are workers.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class Executor:
         self.workers = workers
         self.on_episode = on_episode
         self._lengths: dict[Task, float] = {}
+        self.videos = Shelves(config)
 
     def collect(self, sampler: PromptSampler, step: int, on_start: Callable[[int], None]) -> Batch:
         """Roll out generation batches until ``data.train_batch_size`` groups survived, or the allowed number of batches.
@@ -142,6 +146,7 @@ class Executor:
         kept.sort(key=lambda group: group.episodes[0].summary.spec.group_id)
         batch.episodes = [episode for group in kept[:wanted] for episode in group.episodes]
         batch.surplus += sum(len(group.episodes) for group in kept[wanted:])
+        batch.summaries = self.videos["train"].keep(step, batch.summaries, self.workers.videos)
         return batch
 
     def run_batch_node(self, node: Node, episodes: list[Episode]) -> dict[str, float]:
@@ -153,7 +158,7 @@ class Executor:
         if node.role == "actor":
             references = [e.trajectory for e in episodes]
             chunks = [e.summary.chunks for e in episodes]
-            targets = [_target(e) for e in episodes]
+            targets = [target_of(e) for e in episodes]
             return self.workers.submit(str(node.op), references, chunks, targets).result()
         output = self._call(node, episodes) if node.role == "driver" else self._submit(node, episodes).result()
         if not output.keep:
@@ -161,21 +166,27 @@ class Executor:
                 f"node {node.name!r} works per='batch' and returned keep=False ({output.reason}); only a per='group' node "
                 "can drop episodes: let it work per group, or return columns alone"
             )
-        _add_columns(episodes, output.columns)
+        add_columns(episodes, output.columns)
         return {}
 
-    def evaluate(self, specs: Sequence[EpisodeSpec], on_start: Callable[[int], None]) -> list[EpisodeSummary]:
-        """Run validation episodes, ``data.val_batch_size`` queued at once; trajectories are not kept."""
+    def evaluate(
+        self, specs: Sequence[EpisodeSpec], on_start: Callable[[int], None], step: int = 0, split: str = "val"
+    ) -> list[EpisodeSummary]:
+        """Run validation episodes, ``data.val_batch_size`` queued at once; trajectories are not kept. Step and split name the
+        videos."""
         sampling = Sampling.of(self.config.actor_rollout_ref.rollout.val_kwargs)
         size = self.config.data.val_batch_size
-        summaries = []
+        summaries: list[EpisodeSummary] = []
+        reel = self.videos[split].reel(step)
         on_start(len(specs))
         for start in range(0, len(specs), size):
             part = specs[start : start + size]
-            for episode in self.workers.rollout(part, sampling, keep=False, after=0, expected_steps=self._lengths):
+            for episode in self.workers.rollout(
+                part, sampling, keep=False, after=0, expected_steps=self._lengths, reel=reel
+            ):
                 self.on_episode(episode.summary)
                 summaries.append(episode.summary)
-        return summaries
+        return self.videos[split].keep(step, summaries, self.workers.videos)
 
     def _specs(self, prompts: Sequence[Prompt], step: int, first_group: int) -> list[EpisodeSpec]:
         n, seed = self.config.actor_rollout_ref.rollout.n, self.config.trainer.seed
@@ -201,9 +212,9 @@ class Executor:
         rollout, staleness = self.config.actor_rollout_ref.rollout, self.config.trainer.max_staleness
         partial: dict[int, list[Episode]] = defaultdict(list)
         after = flow.step - 1 - staleness
-        sampling = Sampling.of(rollout)
+        sampling, reel = Sampling.of(rollout), self.videos["train"].reel(flow.step)
         for episode in self.workers.rollout(
-            specs, sampling, keep=True, after=after, expected_steps=dict(self._lengths)
+            specs, sampling, keep=True, after=after, expected_steps=dict(self._lengths), reel=reel
         ):
             summary = episode.summary
             if summary.drop_reason == CANCELLED:
@@ -263,7 +274,7 @@ class Executor:
                 self._advance(group, held.rest, flow)
             return
         assert column is not None
-        _add_columns(group.episodes, {column: result})
+        add_columns(group.episodes, {column: result})
         for episode in group.episodes:
             if episode.columns[column] is None:
                 dropped = replace(episode.summary, drop_reason=f"nan_{column}")
@@ -276,20 +287,5 @@ def _accept(group: Group, output: NodeOutput, flow: _Flow) -> bool:
     if not output.keep:
         flow.batch.dropped[output.reason] += 1
         return False
-    _add_columns(group.episodes, output.columns)
+    add_columns(group.episodes, output.columns)
     return True
-
-
-def _add_columns(episodes: Sequence[Episode], columns: dict) -> None:
-    for name, values in columns.items():
-        for episode, value in zip(episodes, values, strict=True):
-            episode.columns[name] = value
-
-
-def _target(episode: Episode) -> Target:
-    """What the update makes of an episode, from its columns."""
-    returns = episode.columns.get("return")
-    return Target(
-        np.asarray(episode.columns["advantage"], np.float32),
-        None if returns is None else np.asarray(returns, np.float32),
-    )

@@ -62,5 +62,5 @@ def train(config: Config, session: Session, executor: Executor) -> Outcome:
 
 def validate(session: Session, executor: Executor) -> dict[str, float]:
     """Success per task on the validation prompts."""
-    summaries = executor.evaluate(session.validation_specs(), session.progress.episodes)
+    summaries = executor.evaluate(session.validation_specs(), session.progress.episodes, session.step)
     return session.validation_metrics(summaries)

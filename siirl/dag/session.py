@@ -14,7 +14,7 @@ from siirl.data.sampler import PromptSampler, episode_specs
 from siirl.data.trajectory import EpisodeSpec, EpisodeSummary
 from siirl.observe.metrics import MetricsLog, StepTimer, json_row, validation_metrics
 from siirl.observe.progress import Progress
-from siirl.observe.trackers import make_trackers
+from siirl.observe.trackers.make import make_trackers
 from siirl.training.checkpoint import CheckpointFailed, CheckpointManager
 from siirl.training.run_folder import weights_digest
 from siirl.workers.base import Workers
@@ -52,7 +52,7 @@ class Session:
         self._resume()
         workers.sync(self.step)
         self._metrics = MetricsLog(run_folder, resume_step=self.step, resume_row=self._resumed_row)
-        self._trackers = make_trackers(trainer, run_folder, first_step=self.step)
+        self._trackers = make_trackers(config, run_folder, first_step=self.step)
         self._timer = StepTimer()
 
     def _resume(self) -> None:

@@ -57,6 +57,8 @@ class EpisodeSummary:
         retries: how often the episode was started again because its simulator died.
         seconds: wall time from reset to end, without a wait for new weights before the first action.
         reward_sum: of the simulator's rewards.
+        video: where its video is written, relative to the run folder; None where it was not chosen. The file may be missing: the
+            oldest ones are removed, and a full disk takes none.
         rewards, values: as in the `Trajectory`, where an advantage estimator looks at them, else None.
     """
 
@@ -71,6 +73,7 @@ class EpisodeSummary:
     seconds: float = 0.0
     weights_step: int = 0
     reward_sum: float = 0.0
+    video: str | None = None
     rewards: np.ndarray | None = field(default=None, compare=False)
     values: np.ndarray | None = field(default=None, compare=False)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from siirl.data.trajectory import Episode, EpisodeSpec
+from siirl.observe.video.choice import Reel
 from siirl.roles.queue import ExpectedSteps
 
 if TYPE_CHECKING:  # a simulator's process imports this module, and has no use for PyTorch
@@ -43,11 +44,17 @@ class Workers(Protocol):
         keep: bool,
         after: int,
         expected_steps: ExpectedSteps,
+        reel: Reel | None = None,
     ) -> Iterator[Episode]:
         """Run episodes; each is yielded as it ends, its trajectory left where it was made (None unless ``keep``).
 
-        Simulators are reset at once; the policy acts when `sync` was called with a step ≥ ``after``.
+        Simulators are reset at once; the policy acts when `sync` was called with a step ≥ ``after``. Those that may be chosen for
+        ``reel`` get videos.
         """
+        ...
+
+    def videos(self, reel: Reel, specs: Sequence[EpisodeSpec]) -> Sequence[Future]:
+        """The MP4 files of episodes of a rollout with that ``reel``: of each worker (`EpisodeSpec`, bytes) of what ran there."""
         ...
 
     def cancel(self) -> None:

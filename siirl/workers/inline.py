@@ -1,6 +1,6 @@
 """Workers without Ray: everything in this process, one call after the other. For debuggers and Ray-less machines."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from siirl.config.schema import Config
 from siirl.dag.compile import Plan
 from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Trajectory
 from siirl.envs.base import ENVS
+from siirl.observe.video.choice import Reel
 from siirl.policies.base import Sampling
 from siirl.roles.queue import EpisodeQueue, ExpectedSteps
 from siirl.roles.slots import Ready
@@ -57,6 +58,21 @@ class Done:
         return True
 
 
+@dataclass(frozen=True)
+class Later:
+    """A result that who asks for it waits for."""
+
+    compute: Callable[[], Any]
+
+    def result(self) -> Any:
+        """The value."""
+        return self.compute()
+
+    def done(self) -> bool:
+        """See `Future.done`."""
+        return False
+
+
 class InlineWorkers:
     """The one node worker, in this process, one call after the other.
 
@@ -85,14 +101,19 @@ class InlineWorkers:
         keep: bool,
         after: int,
         expected_steps: ExpectedSteps,
+        reel: Reel | None = None,
     ) -> Iterator[Episode]:
         """See `Workers.rollout`."""
-        results = self._worker.run(EpisodeQueue(specs, expected_steps), sampling, keep, after)
+        results = self._worker.run(EpisodeQueue(specs, expected_steps), sampling, keep, after, reel)
         for summary in results:
             assert isinstance(summary, EpisodeSummary)
             trajectory = next(results) if keep else None
             assert trajectory is None or isinstance(trajectory, Trajectory)
             yield Episode(summary, trajectory)
+
+    def videos(self, reel: Reel, specs: Sequence[EpisodeSpec]) -> list[Later]:
+        """See `Workers.videos`."""
+        return [Later(lambda: self._worker.videos(reel, specs))]
 
     def cancel(self) -> None:
         """See `Workers.cancel`."""

@@ -15,8 +15,10 @@ import torch
 
 from siirl.config.schema import Config
 from siirl.dag.graph import EpisodesFn, NodeOutput
-from siirl.data.trajectory import Episode, EpisodeSummary, Stored, Target, Trajectory
+from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Stored, Target, Trajectory
 from siirl.embeddings.base import ENCODERS, encoder_name
+from siirl.observe.video.choice import Reel
+from siirl.observe.video.recorder import Recorder
 from siirl.policies.base import POLICIES, Policy, Sampling, ValueHeadSettings
 from siirl.rewards.base import REWARDS
 from siirl.roles.embedder import Embedder
@@ -70,6 +72,7 @@ class NodeWorker:
         self._rollout: Rollout | None = None
         self._embedder: Embedder | None = None
         self._weight_sync: WeightSync | None = None
+        self._recorder = Recorder()
         rollout = config.actor_rollout_ref.rollout
         shares_weights = {"actor", "rollout"} <= seat.roles and seat.actors == 1
         acting = None
@@ -119,12 +122,14 @@ class NodeWorker:
         return self._rollout
 
     def run(
-        self, queue: EpisodeSource, sampling: Sampling, keep: bool, after: int
+        self, queue: EpisodeSource, sampling: Sampling, keep: bool, after: int, reel: Reel | None = None
     ) -> Iterator[EpisodeSummary | Trajectory]:
         """Yields a summary for each finished episode, followed by its trajectory if ``keep``; the summary then holds what
         advantages are estimated from."""
         _use_threads(1)
         for trajectory in self.rollout.run(queue, sampling, after, bootstrap=keep):
+            if reel is not None:
+                self._recorder.offer(reel, trajectory)
             if keep:
                 rewards = trajectory.rewards if self._per_action else None
                 yield replace(trajectory.summary, rewards=rewards, values=trajectory.values)
@@ -135,6 +140,10 @@ class NodeWorker:
     def cancel(self) -> None:
         """End the run under way."""
         self.rollout.cancel()
+
+    def videos(self, reel: Reel, specs: Sequence[EpisodeSpec]) -> list[tuple[EpisodeSpec, bytes]]:
+        """The MP4 files of those episodes that ran here."""
+        return self._recorder.take(reel, specs)
 
     def sync(self, step: int) -> dict[str, float]:
         """Exchange weights with the other workers (collective), and let the rollout act with those of ``step``."""

@@ -15,6 +15,7 @@ from siirl.config.schema import Config
 from siirl.dag.compile import Plan, Slot
 from siirl.data.trajectory import Episode, EpisodeSpec
 from siirl.envs.base import ENVS
+from siirl.observe.video.choice import Reel
 from siirl.policies.base import Sampling
 from siirl.roles.queue import EpisodeQueue, EpisodeSource, ExpectedSteps
 from siirl.training.fsdp import ALONE, init_ranks
@@ -36,6 +37,9 @@ other."""
 
 SIMULATOR_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
 """A simulator is one thread: more of them would only fight over the cores that the other simulators use."""
+
+VIDEOS = {"videos": 1}
+"""A thread of its own for who waits for videos."""
 
 UNREAD = 64
 """Results of a rollout that may wait for the driver; then the worker waits too, so that the object store stays bounded."""
@@ -78,11 +82,16 @@ class RayNodeWorker(NodeWorker):
 
 
 def stream_episodes(
-    nodes: Sequence[Any], queue: EpisodeSource, sampling: Sampling, keep: bool, after: int
+    nodes: Sequence[Any],
+    queue: EpisodeSource,
+    sampling: Sampling,
+    keep: bool,
+    after: int,
+    reel: Reel | None = None,
 ) -> Iterator[Episode]:
     """Let every node worker run episodes of ``queue``; each episode is yielded as it ends, its trajectory as a reference."""
     how = {"num_returns": "streaming", "_generator_backpressure_num_objects": UNREAD}
-    streams: list[Any] = [node.run.options(**how).remote(queue, sampling, keep, after) for node in nodes]
+    streams: list[Any] = [node.run.options(**how).remote(queue, sampling, keep, after, reel) for node in nodes]
     while streams:
         ready, _ = ray.wait(streams, num_returns=1, fetch_local=False)
         stream: Any = ready[0]
@@ -140,7 +149,7 @@ class RayWorkers:
         envs = [self._start_env(config, slot, held) for slot, held in seat.envs]
         self.envs += envs
         # Ray's stubs do not know of the groups
-        actor: Any = ray.remote(concurrency_groups=EMBEDDING)  # type: ignore[call-overload]
+        actor: Any = ray.remote(concurrency_groups=EMBEDDING | VIDEOS)  # type: ignore[call-overload]
         worker: Any = actor(RayNodeWorker).options(
             num_cpus=1,
             num_gpus=int(seat.slot.device != "cpu"),
@@ -169,13 +178,19 @@ class RayWorkers:
         keep: bool,
         after: int,
         expected_steps: ExpectedSteps,
+        reel: Reel | None = None,
     ) -> Iterator[Episode]:
         """See `Workers.rollout`."""
         queue: EpisodeSource = EpisodeQueue(specs, expected_steps)
         if self._queue_host is not None:
             get(self._queue_host.fill.remote(list(specs), dict(expected_steps)))
             queue = SharedQueue(self._queue_host)
-        return stream_episodes(self._rollouts, queue, sampling, keep, after)
+        return stream_episodes(self._rollouts, queue, sampling, keep, after, reel)
+
+    def videos(self, reel: Reel, specs: Sequence[EpisodeSpec]) -> list[RayFuture]:
+        """See `Workers.videos`."""
+        how = {"concurrency_group": "videos"}
+        return [RayFuture((node.videos.options(**how).remote(reel, list(specs)),)) for node in self._rollouts]
 
     def cancel(self) -> None:
         """See `Workers.cancel`."""

@@ -157,6 +157,10 @@ VALUES = [
     ("trainer.resume_mode", "disable", ["runner.resume_dir=null"]),
     ("trainer.resume_from_path", "x", ["runner.resume_dir=x"]),
     ("trainer.logger", ["console"], ["runner.logger.logger_backends=[]"]),
+    ("trainer.logger", ["console", "wandb", "swanlab"], ["runner.logger.logger_backends=[wandb,swanlab]"]),
+    ("trainer.logger", ["console", "tensorboard", "wandb"], ["trainer.logger.wandb.enable=true"]),
+    ("trainer.logger", ["console", "tensorboard"], ["trainer.logger.wandb.enable=false"]),
+    ("trainer.logger", ["console", "wandb"], ["trainer.logger.wandb.enable=true", "runner.logger.logger_backends=[wandb]"]),
     ("algorithm.embodied_sampling.accuracy_lower_bound", 0.1, ["algorithm.rewards_lower_bound=0.1"]),
     ("algorithm.embodied_sampling.accuracy_upper_bound", 0.9, ["algorithm.rewards_upper_bound=4.5", "algorithm.reward_coef=5"]),
 ]  # fmt: skip
@@ -169,10 +173,7 @@ def test_translated(key: str, expected: Any, given: list[str]) -> None:
 
 REFUSED = [
     ("algorithm.adv_type=opd", "gae, embodied_gae, ppo, grpo", "algorithm.adv_estimator"),
-    ("env.train.video_cfg.save_video=true", "false: siirl does not write videos yet", "save_video=false"),
-    ("video_cfg.save_video=true", "false: siirl does not write videos yet", "video_cfg.save_video=false"),
-    ("trainer.logger.wandb.enable=true", "false: siirl has no tracker for W&B yet", "wandb.enable=false"),
-    ("runner.logger.logger_backends=[wandb]", "no other tracker yet", "logger_backends=[tensorboard]"),
+    ("runner.logger.logger_backends=[mlflow]", "tensorboard, wandb, swanlab, trackio", "logger_backends=[tensorboard]"),
     ("reward.use_reward_model=true", "false: rewards are algorithm.reward's", "use_reward_model=false"),
     ("actor.optim.adam_eps=1e-5", "1e-08", "actor.optim.adam_eps=1e-08"),
     ("env.train.rollout_epoch=2", "a number beside env.train.total_num_envs", "give both"),

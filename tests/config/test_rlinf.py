@@ -42,7 +42,7 @@ def test_a_file_of_theirs_means_what_the_shipped_one_does(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_of_theirs_can_run(name: str, tmp_path: Path) -> None:
     folder = policy_folder(tmp_path)
-    given = [f"actor.model.model_path={folder}", "cluster.num_gpus_per_node=8", "env.train.video_cfg.save_video=false"]
+    given = [f"actor.model.model_path={folder}", "cluster.num_gpus_per_node=8"]
     paths = [] if name == "maniskill_ppo_openvla" else [f"rollout.model.model_path={folder}"]
     config = load_config(name, [*given, *paths], FOLDER)
     assert config.actor_rollout_ref.model.path == str(folder)
@@ -50,8 +50,13 @@ def test_a_file_of_theirs_can_run(name: str, tmp_path: Path) -> None:
 
 
 def test_what_a_file_of_theirs_asks_for_in_vain_is_refused_by_name() -> None:
-    problems = read("libero_10_grpo_openvlaoft").problems
-    assert [line.partition(":")[0] for line in problems] == ["env.train.video_cfg.save_video=true"]
+    problems = read("libero_10_grpo_openvlaoft", "reward.use_reward_model=true").problems
+    assert [line.partition(":")[0] for line in problems] == ["reward.use_reward_model=true"]
+
+
+def test_videos_go_where_a_file_of_theirs_says() -> None:
+    video = read("libero_10_grpo_openvlaoft").config.actor_rollout_ref.embodied.env.video_cfg
+    assert (video.save_video, video.info_on_video, video.video_base_dir) == (True, True, "../results/video/train")
 
 
 def test_settings_of_ppo_in_a_file_of_grpo_are_not_read() -> None:
@@ -65,10 +70,7 @@ def test_what_concerns_validation_counts_if_there_is_one() -> None:
     name = "maniskill_ppo_openvla"
     assert "env.eval.*" in read(name).ignored()
     lines = read(name, "runner.val_check_interval=10").problems
-    assert [line.partition(":")[0] for line in lines] == [
-        "env.eval.max_episode_steps=40",
-        "env.eval.video_cfg.save_video=true",
-    ]
+    assert [line.partition(":")[0] for line in lines] == ["env.eval.max_episode_steps=40"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from siirl.data.manifest import Prompt
 from siirl.data.sampler import PromptSampler
 from siirl.data.trajectory import CANCELLED, Episode, EpisodeSpec, EpisodeSummary, Stored
 from siirl.observe.metrics import rollout_metrics
+from siirl.observe.video.choice import Reel
 from siirl.policies.base import Sampling
 from siirl.rewards.srpo import srpo_reward
 from siirl.roles.queue import ExpectedSteps
@@ -65,6 +66,7 @@ class FakeWorkers:
         self.nan = nan or set()
         self.quick = quick
         self.events: list[str] = []
+        self.filmed: list[tuple[str, int, list[EpisodeSpec]]] = []
         self.updates: list[tuple[list[object], list[int], np.ndarray]] = []
 
     in_background = False
@@ -77,6 +79,7 @@ class FakeWorkers:
         keep: bool,
         after: int,
         expected_steps: ExpectedSteps,
+        reel: Reel | None = None,
     ) -> Iterator[Episode]:
         self.after.append(after)
         self.expected.append(dict(expected_steps))
@@ -114,6 +117,10 @@ class FakeWorkers:
     def _seen(self, value: Any) -> Any:
         """What a function on a worker sees of a column; the embedding of episode 3.1 is [3.1]."""
         return np.array([float(value.handle)], np.float32) if isinstance(value, Stored) else value
+
+    def videos(self, reel: Reel, specs: Sequence[EpisodeSpec]) -> list[FakeFuture]:
+        self.filmed.append((reel.split, reel.step, list(specs)))
+        return []
 
     def cancel(self) -> None:
         self.cancelled += 1

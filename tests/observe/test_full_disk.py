@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 
 from siirl.observe.backlog import Backlog
 from siirl.observe.metrics import MetricsLog
-from siirl.observe.trackers import TensorBoardTracker
+from siirl.observe.trackers.local import TensorBoardTracker
 from tests.observe.test_trackers import scalars
 
 

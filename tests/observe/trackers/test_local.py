@@ -5,8 +5,15 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from siirl.config.schema import TrainerConfig
-from siirl.observe.trackers import ConsoleTracker, make_trackers
+from siirl.config.schema import Config
+from siirl.observe.trackers.local import ConsoleTracker
+from siirl.observe.trackers.make import make_trackers
+
+
+def logging_to(*names: str, tensorboard_dir: str | None = None) -> Config:
+    config = Config()
+    config.trainer.logger, config.trainer.tensorboard_dir = list(names), tensorboard_dir
+    return config
 
 
 def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
@@ -30,7 +37,7 @@ def test_console_line_fits_80_columns(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_tensorboard_hides_what_a_resume_repeats(tmp_path: Path) -> None:
-    config = TrainerConfig(logger=["tensorboard"])
+    config = logging_to("tensorboard")
     (tracker,) = make_trackers(config, tmp_path)
     for step in range(5):
         tracker.log(step, {"rollout/success_rate": step / 10})
@@ -45,11 +52,13 @@ def test_tensorboard_hides_what_a_resume_repeats(tmp_path: Path) -> None:
 
 def test_tensorboard_folder_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TENSORBOARD_DIR", str(tmp_path / "from_env"))
-    make_trackers(TrainerConfig(logger=["tensorboard"]), tmp_path)[0].close()
-    make_trackers(TrainerConfig(logger=["tensorboard"], tensorboard_dir=str(tmp_path / "key")), tmp_path)[0].close()
+    make_trackers(logging_to("tensorboard"), tmp_path)[0].close()
+    make_trackers(logging_to("tensorboard", tensorboard_dir=str(tmp_path / "key")), tmp_path)[0].close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["from_env", "key"]
 
 
 def test_unknown_tracker() -> None:
-    with pytest.raises(ValueError, match=r"'tensorbord'; allowed: console, tensorboard\. Did you mean 'tensorboard'"):
-        make_trackers(TrainerConfig(logger=["console", "tensorbord"]), "unused")
+    with pytest.raises(
+        ValueError, match=r"'tensorbord'; allowed: console, tensorboard, .*\. Did you mean 'tensorboard'"
+    ):
+        make_trackers(logging_to("console", "tensorbord"), "unused")

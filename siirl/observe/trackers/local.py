@@ -1,13 +1,10 @@
-"""Where metrics go besides ``metrics.jsonl``: the console and TensorBoard."""
+"""The trackers of this process, which need no server: the console and TensorBoard."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from siirl.config.schema import TrainerConfig
 from siirl.observe.backlog import Backlog
-from siirl.registry import did_you_mean
 
 COLUMNS = (
     ("rollout/success_rate", "success", "{:.2f}"),
@@ -18,18 +15,6 @@ COLUMNS = (
     ("time/step", "time", "{:.0f}s"),
 )
 """What the console shows of a step: metric, label, format."""
-
-
-class Tracker(Protocol):
-    """Receives the metrics of each step."""
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record metrics of a step; a step may be logged in several calls."""
-        ...
-
-    def close(self) -> None:
-        """Write out what is buffered."""
-        ...
 
 
 class ConsoleTracker:
@@ -98,29 +83,3 @@ def _event_file(folder: Path, purge_step: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter  # costs a second: only when asked for
 
     return SummaryWriter(str(folder), purge_step=purge_step)
-
-
-def make_trackers(config: TrainerConfig, run_folder: str | Path, first_step: int = 0) -> list[Tracker]:
-    """The trackers that ``trainer.logger`` names.
-
-    TensorBoard's folder is ``trainer.tensorboard_dir``, else ``$TENSORBOARD_DIR``, else ``tensorboard/`` in ``run_folder``.
-
-    Args:
-        config: the trainer's config.
-        run_folder: the run's folder.
-        first_step: the step that the run resumes after, 0 for a new run.
-
-    Raises:
-        ValueError: a name that is no tracker's.
-    """
-
-    def tensorboard() -> Tracker:
-        folder = config.tensorboard_dir or os.environ.get("TENSORBOARD_DIR") or Path(run_folder) / "tensorboard"
-        return TensorBoardTracker(Path(folder), f"{config.project_name}/{config.experiment_name}", first_step)
-
-    makers: dict[str, Callable[[], Tracker]] = {"console": ConsoleTracker, "tensorboard": tensorboard}
-    for name in config.logger:
-        if name not in makers:
-            hint = did_you_mean(name, list(makers))
-            raise ValueError(f"trainer.logger: unknown tracker {name!r}; allowed: {', '.join(makers)}.{hint}")
-    return [makers[name]() for name in config.logger]
