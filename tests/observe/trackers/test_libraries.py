@@ -54,9 +54,9 @@ def _take(server: socket.socket, taken: list[socket.socket]) -> None:
         return
 
 
-def start(folder: Path, resumed: bool = False) -> Start:
+def start(folder: Path, resumed: bool = False, start_seconds: float = 60) -> Start:
     config = {"trainer": {"seed": 1, "logger": ["console"], "path": None}}
-    return Start("project", "name", "abcdefghijklmnopqrstu", resumed, str(folder / "run"), config, 5.0, 20.0)
+    return Start("project", "name", "abcdefghijklmnopqrstu", resumed, str(folder / "run"), config, start_seconds, 60)
 
 
 def test_a_run_is_recorded_offline_and_resumed(service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_without_a_server_the_run_goes_on_and_is_recorded(
     service: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    tracker = RemoteTracker(service, start(tmp_path))
+    tracker = RemoteTracker(service, start(tmp_path, start_seconds=5))
     tracker.log(1, {"val/success_rate": 0.5})
     tracker.close()
     files = list(tmp_path.glob(LEFT[service]))

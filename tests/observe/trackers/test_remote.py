@@ -69,7 +69,7 @@ def test_a_server_that_is_away_at_the_start_leaves_the_run_recorded_offline(
     tracker.log(1, {"a": 1.0})
     assert time.monotonic() - began < 1, "nobody waits for the server"
     tracker.close()
-    assert [row.get("mode") for row in rows(told)][0] == "offline"
+    assert next(row.get("mode") for row in rows(told)) == "offline"
     assert {"row": {"step": 1, "a": 1.0}} in rows(told)
     assert why in caplog.text
 
