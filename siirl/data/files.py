@@ -7,12 +7,16 @@ from typing import BinaryIO
 
 
 def write_atomically(file: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let ``write`` fill a temporary file, and rename it to ``file`` once it is on the disk."""
+    """Let ``write`` fill a temporary file, and rename it to ``file`` once it is on the disk. An error, such as a full
+    disk's, leaves nothing behind."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with open(temporary, "wb") as stream:
-        write(stream)
-    move_durably(temporary, file)
+    try:
+        with open(temporary, "wb") as stream:
+            write(stream)
+        move_durably(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def move_durably(source: Path, target: Path) -> None:

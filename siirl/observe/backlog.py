@@ -24,9 +24,9 @@ class Backlog(Generic[R]):
         self._rows: list[R] = []
         self._full = False
 
-    def add(self, row: R) -> None:
-        """Write a row, after those that wait. A full disk is told once; other errors are raised."""
-        self._rows.append(row)
+    def add(self, *rows: R) -> None:
+        """Write rows, after those that wait. A full disk is told once; other errors are raised."""
+        self._rows.extend(rows)
         self._flush()
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch.multiprocessing as mp
 
 from siirl.training.checkpoint import CheckpointFailed, CheckpointManager, Found, verify
+from tests.killed import killed_at
 
 
 def save(manager: CheckpointManager, step: int) -> None:
@@ -74,29 +75,6 @@ def test_shards_that_a_machine_wrote_to_a_disk_of_its_own_are_named(manager: Che
         with pytest.raises(FileNotFoundError, match=message):
             manager.commit(2, {}, [f"__{rank}_0.distcp" for rank in range(3)])
     assert names(manager.folder) == ["global_step_1", "latest_checkpointed_iteration.txt"]
-
-
-def killed_at(call: int, work: Callable[[], None]) -> bool:
-    """Run ``work`` in a process that dies at its n-th change of names or wait for the disk; False when it got through."""
-    pid = os.fork()
-    if pid == 0:
-        calls = 0
-
-        def dying(function: Callable) -> Callable:
-            def wrapped(*args: object, **kwargs: object) -> object:
-                nonlocal calls
-                calls += 1
-                if calls == call:
-                    os._exit(9)
-                return function(*args, **kwargs)
-
-            return wrapped
-
-        os.rename, os.replace, os.fsync = dying(os.rename), dying(os.replace), dying(os.fsync)
-        os.unlink, os.rmdir, Path.write_text = dying(os.unlink), dying(os.rmdir), dying(Path.write_text)
-        work()
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
 
 
 def test_a_save_killed_anywhere_leaves_a_whole_checkpoint_and_the_next_one_works(tmp_path: Path) -> None:
