@@ -15,14 +15,15 @@ class StepLog:
     Args:
         path: the file; its folder is created if absent.
         resume_step: the step that the run resumes after. Lines of later steps, and a line that a crash cut short, are
-            removed first, atomically, because those steps are run again. 0: a new run; the file starts empty.
+            removed first, atomically, because those steps are run again. 0: a new run; the file starts empty. None: all lines
+            stay, and need no ``step``.
         resume_row: that step's line, put where a crash kept it from being written.
     """
 
-    def __init__(self, path: Path, resume_step: int = 0, resume_row: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, path: Path, resume_step: int | None = 0, resume_row: Mapping[str, Any] | None = None) -> None:
         self.path = path
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in self._lines() if 0 <= _step_of(line) <= resume_step] if resume_step else []
+        kept = [line for line in self._lines() if _stays(line, resume_step)]
         if resume_row is not None and resume_step not in map(_step_of, kept):
             kept.append(json.dumps(resume_row) + "\n")
         replacement = self.path.with_suffix(".tmp")
@@ -54,6 +55,12 @@ class StepLog:
         except OSError:
             os.truncate(self.path, size)
             raise
+
+
+def _stays(line: str, resume_step: int | None) -> bool:
+    if resume_step is None:
+        return line.endswith("\n")
+    return 0 < resume_step >= _step_of(line) >= 0
 
 
 def _step_of(line: str) -> int:

@@ -147,9 +147,9 @@ def timeline_row(step: int, start: float, end: float, clock: Clock, recordings: 
         recordings: of the driver and the workers.
 
     Returns:
-        ``step``; ``seconds`` that it took; ``lanes`` and ``kinds``, names; ``events``, each ``[lane, kind, start, end, count]`` with
-        numbers of these and milliseconds since the step's start; ``missing``: seconds at its beginning of which a process has
-        forgotten events.
+        ``step``; ``seconds`` that it took; ``lanes`` and ``kinds``, names; ``events``, each ``[lane, kind, start, end, count]``
+        with numbers of these and milliseconds since the step's start; ``missing``: seconds at its beginning of which a process
+        has forgotten events.
     """
     lanes: dict[str, int] = {}
     kinds: dict[str, int] = {}
