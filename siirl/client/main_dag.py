@@ -23,8 +23,8 @@ from siirl.data.manifest import Prompt, ensure_manifests
 from siirl.envs.base import ENVS
 from siirl.observe.journal import Journal
 from siirl.observe.progress import Progress
-from siirl.observe.report import REPORT, PLAN, write_report
-from siirl.training.checkpoint import CONFIG
+from siirl.observe.report import REPORT, write_report
+from siirl.training.checkpoint import CONFIG, PLAN
 from siirl.training.run_folder import locked
 from siirl.workers.launch import launch
 

@@ -17,7 +17,7 @@ from siirl.observe.episodes import EpisodeLog, EpisodeRow
 from siirl.observe.metrics import MetricsLog, StepTimer, json_row, validation_metrics
 from siirl.observe.progress import Progress
 from siirl.observe.step_log import StepLog
-from siirl.observe.timeline import TIMELINE, Clock, Recorder, timeline_row
+from siirl.observe.timeline import TIMELINE, Clock, Notebook, timeline_row
 from siirl.observe.trackers import make_trackers
 from siirl.training.checkpoint import CheckpointFailed, CheckpointManager
 from siirl.training.run_folder import weights_digest
@@ -60,7 +60,7 @@ class Session:
         self._timeline = StepLog(run_folder / TIMELINE, resume_step=self.step)
         self._trackers = make_trackers(trainer, run_folder, first_step=self.step)
         self._timer = StepTimer()
-        self._recorder = Recorder("driver")
+        self._notebook = Notebook("driver")
         self._began = time.monotonic()
 
     def _resume(self) -> None:
@@ -89,7 +89,7 @@ class Session:
     def stage(self, name: str) -> Iterator[None]:
         """Time a part of the step as ``time/<name>`` and show it."""
         self.progress.stage(name)
-        with self._timer(name), self._recorder.span("driver", name):
+        with self._timer(name), self._notebook.span("driver", name):
             yield
 
     def due(self, frequency: int) -> bool:
@@ -165,7 +165,7 @@ class Session:
     def _log_timeline(self) -> None:
         end = time.monotonic()
         seconds = end - self._began
-        recordings = [self._recorder.recording(seconds), *self._workers.recordings(seconds)]
+        recordings = [self._notebook.recording(seconds), *self._workers.recordings(seconds)]
         self._timeline.append(timeline_row(self.step, self._began, end, Clock.here(), recordings))
 
     def log_episodes(self, rows: Iterable[EpisodeRow]) -> None:

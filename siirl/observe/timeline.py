@@ -103,7 +103,7 @@ class Recording:
     since: float
 
 
-class Recorder:
+class Notebook:
     """Notes what a process does; may be used from any of its threads.
 
     Args:

@@ -15,7 +15,7 @@ import numpy as np
 
 from siirl.data.trajectory import CANCELLED, EpisodeSpec, Trajectory
 from siirl.envs.base import StepResult
-from siirl.observe.timeline import Recorder
+from siirl.observe.timeline import Notebook
 from siirl.policies.base import ActionChunk, Policy, PolicyInputs, Sampling, stack_observations
 from siirl.roles.queue import EpisodeSource
 from siirl.roles.running import RunningEpisode, Weights
@@ -55,7 +55,7 @@ class Rollout:
             on one, the other slots simulate.
         deterministic: act on one row at a time, so that numerics cannot depend on which rows are ready together.
         name: of this rollout among those that share a queue.
-        recorder: is told what the policy does, in the lane ``policy``, and what `Slots` tells of each slot.
+        notebook: is told what the policy does, in the lane ``policy``, and what `Slots` tells of each slot.
 
     Attributes:
         lock: held during `Policy.act`; who changes the weights from another thread holds it meanwhile.
@@ -68,14 +68,14 @@ class Rollout:
         pipeline_stage_num: int = 1,
         deterministic: bool = False,
         name: str = "rollout",
-        recorder: Recorder | None = None,
+        notebook: Notebook | None = None,
     ) -> None:
         self.policy = policy
         self.name = name
         self.max_batch = 1 if deterministic else math.ceil(pool.num_slots / pipeline_stage_num)
         self.lock = threading.Lock()
-        self._recorder = recorder or Recorder(name)
-        self._slots = Slots(pool, self._recorder)
+        self._notebook = notebook or Notebook(name)
+        self._slots = Slots(pool, self._notebook)
         self._seconds_acting = 0.0
         self._news = threading.Condition()
         self._weights: Weights | None = None
@@ -249,8 +249,8 @@ class Rollout:
             chunk = self.policy.act(inputs, seeds)
         ended = time.monotonic()
         self._seconds_acting += ended - locked + prepared - began
-        self._recorder.note("policy", "policy", began, prepared, len(slots))
-        self._recorder.note("policy", "policy", locked, ended, len(slots))
+        self._notebook.note("policy", "policy", began, prepared, len(slots))
+        self._notebook.note("policy", "policy", locked, ended, len(slots))
         self._slots.acted(slots, began, ended)
         return chunk, weights
 
@@ -280,7 +280,7 @@ class Rollout:
             episode.values.append(self.policy.value(inputs)[0].cpu().numpy())
         ended = time.monotonic()
         self._seconds_acting += ended - began
-        self._recorder.note("policy", "policy", began, ended)
+        self._notebook.note("policy", "policy", began, ended)
         return None if np.isfinite(episode.values[-1]).all() else "nan_value"
 
     def _give_up(self, run: _Run) -> Iterator[Trajectory]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from siirl.data.trajectory import EpisodeSpec
 from siirl.envs.base import EnvObs, StepResult
-from siirl.observe.timeline import Recorder, Span
+from siirl.observe.timeline import Notebook, Span
 from siirl.roles.queue import Task, task_of
 
 
@@ -54,7 +54,7 @@ class Slots:
 
     Args:
         pool: the slots.
-        recorder: is told what each slot does, in the lane ``simulator <slot>``: ``reset`` and ``sim`` while its simulator works,
+        notebook: is told what each slot does, in the lane ``simulator <slot>``: ``reset`` and ``sim`` while its simulator works,
             then ``weights`` while it waits for new ones, ``wait`` while the policy is busy with others, ``policy`` while it acts.
 
     Attributes:
@@ -64,8 +64,8 @@ class Slots:
         busy_slot_seconds_while_waiting: how many of them had a request under way.
     """
 
-    def __init__(self, pool: EnvPool, recorder: Recorder) -> None:
-        self._pool, self._recorder = pool, recorder
+    def __init__(self, pool: EnvPool, notebook: Notebook) -> None:
+        self._pool, self._notebook = pool, notebook
         self.num_slots = pool.num_slots
         self.held: dict[int, Task] = {}
         self.under_way: dict[int, tuple[str, float]] = {}
@@ -120,7 +120,7 @@ class Slots:
 
     def _note(self, slot: int, kind: str, start: float, end: float) -> None:
         if end > start:
-            self._recorder.note(f"simulator {slot}", kind, start, end)
+            self._notebook.note(f"simulator {slot}", kind, start, end)
 
     @property
     def busy_slot_seconds(self) -> float:

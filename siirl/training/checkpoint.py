@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 STATE, SUMS, LATEST = "trainer_state.json", "SHA256SUMS", "latest_checkpointed_iteration.txt"
 METRICS = "metrics.jsonl"
 CONFIG = "config.yaml"
+PLAN = "plan.json"
 WRITTEN = (
-    *(METRICS, CONFIG, "episodes", "episodes.parquet", "timeline.jsonl", "journal.jsonl", "plan.json"),
+    *(METRICS, CONFIG, "episodes", "episodes.parquet", "timeline.jsonl", "journal.jsonl", PLAN),
     *("videos", "report.html"),
 )
 """What a run writes beside its checkpoints."""
