@@ -1,5 +1,6 @@
-"""Charts in SVG: lines with intervals, dots, stacked bars. Texts are HTML beside the plot, so that they keep their size on any screen."""
+"""Charts in SVG: lines with intervals, dots, stacked bars. Texts are HTML beside the plot: their size is that of the page."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -79,7 +80,7 @@ def hits(tips: Sequence[tuple[float, str]], x: Axis) -> list[Html]:
     every = -(-len(tips) // MOST_HITS)
     kept = tips[:: max(1, every)]
     places = [float(x.at(place)) for place, _ in kept]
-    edges = [0.0, *((a + b) / 2 for a, b in zip(places, places[1:], strict=False)), SIZE]
+    edges = [0.0, *((a + b) / 2 for a, b in itertools.pairwise(places)), SIZE]
     return [
         tag("rect", x=number(left), y=0, width=number(right - left), height=f"{SIZE:.0f}", class_="hit", data_tip=text)
         for left, right, (_, text) in zip(edges, edges[1:], kept, strict=False)

@@ -77,14 +77,14 @@ def table(runs: list[Run]) -> Html:
         *("run", "state", "steps", "validation, first", "validation, last", f"training, last {ENDS:.0%}", "success"),
         *("time", "a step", "groups kept", "episodes", "faults"),
     )
-    rows = [[text for text in _cells(run, color)] for run, color in zip(runs, _colors(runs), strict=True)]
+    rows = [_cells(run, color) for run, color in zip(runs, _colors(runs), strict=True)]
     shown = [i for i in range(len(heads)) if i == 0 or any(row[i] != EMPTY for row in rows)]
     head = tag("tr", [tag("th", heads[i]) for i in shown])
     body = [tag("tr", [row[i] for i in shown]) for row in rows]
     how = (
-        "Success with its Wilson 95 % interval and the number of episodes. Time: sum and median of time/step. Groups kept: mean of "
-        "filter/acceptance_rate. Episodes: rows of episodes/. Runs whose intervals do not overlap differ beyond chance; overlapping "
-        "ones may still."
+        "Success with its Wilson 95 % interval and the number of episodes. Time: sum and median of time/step. Groups kept: mean "
+        "of filter/acceptance_rate. Episodes: rows of episodes/. Runs whose intervals do not overlap differ beyond chance; "
+        "overlapping ones may still."
     )
     return tag(
         "figure",

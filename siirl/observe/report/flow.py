@@ -108,11 +108,13 @@ def _edge(source: tuple[float, float], target: tuple[float, float], width: float
     if down:
         (x1, y1), (x2, y2) = (source[0] + width / 2, source[1] + HEIGHT), (target[0] + width / 2, target[1])
         middle = (y1 + y2) / 2
-        curve = f"M{number(x1)} {number(y1)}C{number(x1)} {number(middle)} {number(x2)} {number(middle)} {number(x2)} {number(y2 - 7)}"
+        corners = [(x1, middle), (x2, middle), (x2, y2 - 7)]
         head = f"M{number(x2 - 5)} {number(y2 - 8)}l5 7 5-7z"
     else:
         (x1, y1), (x2, y2) = (source[0] + width, source[1] + HEIGHT / 2), (target[0], target[1] + HEIGHT / 2)
         middle = (x1 + x2) / 2
-        curve = f"M{number(x1)} {number(y1)}C{number(middle)} {number(y1)} {number(middle)} {number(y2)} {number(x2 - 7)} {number(y2)}"
+        corners = [(middle, y1), (middle, y2), (x2 - 7, y2)]
         head = f"M{number(x2 - 8)} {number(y2 - 5)}l7 5-7 5z"
-    return tag("g", tag("path", d=curve, class_="edge"), tag("path", d=head, class_="head"))
+    curve = " ".join(f"{number(x)} {number(y)}" for x, y in corners)
+    line = tag("path", d=f"M{number(x1)} {number(y1)}C{curve}", class_="edge")
+    return tag("g", line, tag("path", d=head, class_="head"))

@@ -1,4 +1,4 @@
-"""One iteration as a picture: a line for each simulator slot, policy, embedding and update, and what share of the time each was idle."""
+"""One iteration as a picture: a line for each simulator slot, policy, embedding and update, and for how long each was idle."""
 
 import re
 from collections import defaultdict

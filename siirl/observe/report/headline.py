@@ -155,7 +155,7 @@ def _episodes_tile(run: Run) -> Html:
 def _faults_tile(run: Run) -> Html:
     found = faults(run)
     shown = [f"{count} {name}" for name, count in found.items() if count]
-    how = "Episodes run again because their simulator died; dropped for NaN or infinity; the rest from metrics.jsonl and journal.jsonl."
+    how = "Sums over the run: retries and drop_reason of episodes/ (or metrics.jsonl), metrics.jsonl, and the starts in journal.jsonl."
     return tile("Faults", f"{sum(found.values())}", "; ".join(shown) or "none", how)
 
 

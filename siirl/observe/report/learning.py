@@ -56,8 +56,8 @@ def success_chart(run: Run) -> Html:
     pooled = f" The line pools {pool} neighbouring steps; dots are single steps." if pool > 1 else ""
     known = "Bands are Wilson 95 % intervals of the episodes." if train.n is not None or tested.n is not None else ""
     how = (
-        f"Share of the episodes that succeeded (training: without dropped ones). {known}{pooled} Episodes of a group start alike, "
-        "so that the truth may lie outside a band more often than it says."
+        f"Share of the episodes that succeeded (training: without dropped ones). {known}{pooled} Episodes of a group start "
+        "alike, so that the truth may lie outside a band more often than it says."
     )
     y = axis([], "success", percent, ends=(0.0, 1.0))
     chart = line_chart(series, x, y, _tips(single, tested), tall=True)

@@ -15,10 +15,10 @@ VOID = {"img", "meta", "link", "br", "hr"}
 """Elements without an end tag."""
 
 
-def tag(name: str, *children: Child, **attributes: str | int | float | bool | None) -> Html:
+def tag(name: str, /, *children: Child, **attributes: str | int | float | bool | None) -> Html:
     """An element. Children that are no `Html` are escaped; iterables are flattened; None is left out.
 
-    Attributes: ``class_`` becomes ``class``, ``data_tip`` ``data-tip``; True stands for the name alone, None and False for nothing.
+    Attributes: ``class_`` becomes ``class``, ``data_tip`` ``data-tip``; True is the name alone, None and False are nothing.
     """
     shown = "".join(
         _attribute(key, value) for key, value in attributes.items() if value is not None and value is not False

@@ -72,8 +72,8 @@ def iteration(run: Run) -> Html | None:
     keys = [tag("span", tag("i", class_=color), name, class_="key") for color, name in legend(step)]
     lost = f" Of its first {step.missing:.1f} s, events are missing." if step.missing > 0.05 else ""
     how = (
-        "timeline.jsonl: each process notes what it does by its monotonic clock; machines are aligned by their wall clocks (NTP). "
-        "A slot does nothing while it has no episode, waits for new weights, or waits while the policy acts for others. "
+        "timeline.jsonl: each process notes what it does by its monotonic clock; machines are aligned by their wall clocks "
+        "(NTP). A slot does nothing while it has no episode, waits for new weights, or waits while the policy acts for others. "
         f"The next step's simulators are reset while the update runs.{lost}"
     )
     return tag(

@@ -70,13 +70,13 @@ class Episodes:
 
     def by_task(self) -> Iterator[tuple[TaskKey, str, "Episodes"]]:
         """Each task with its instruction and its episodes."""
-        tasks = self.table.group_by(["suite", "task_id"]).aggregate([("instruction", "first")])
+        tasks = self.table.group_by(["suite", "task_id"]).aggregate([("instruction", "min")])
         rows = sorted(tasks.to_pylist(), key=lambda row: (row["suite"], row["task_id"]))
         for row in rows:
             picked = pc.and_(
                 pc.equal(self.table["suite"], row["suite"]), pc.equal(self.table["task_id"], row["task_id"])
             )
-            yield (row["suite"], row["task_id"]), row["instruction_first"], Episodes(self.table.filter(picked))
+            yield (row["suite"], row["task_id"]), row["instruction_min"], Episodes(self.table.filter(picked))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ USUAL = "embodied_srpo_trainer"
 
 
 def shipped(run: Run) -> tuple[str, Row]:
-    """The name and the keys of the shipped file that the run started from, as the last start's command has it; else the defaults."""
+    """Name and keys of the shipped file that the last start's command names; where it names none, the usual one's."""
     commands = [row["command"] for row in run.journal if row["kind"] == "start"]
     name = config_name(commands[-1]) if commands else None
     if name is not None:

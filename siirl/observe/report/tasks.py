@@ -33,8 +33,8 @@ def tasks_table(run: Run) -> Html | None:
         rows.append(tag("tr", cells))
     how = (
         "Success and its Wilson 95 % interval, with the number of episodes. Validation: the first and the last one (a dropped "
-        f"episode counts as a failure). Training: the first and the last {ENDS:.0%} of the steps that rolled the task out, without "
-        "dropped episodes. Kept: the share of its training episodes whose group passed the filter. Length: median of all "
+        f"episode counts as a failure). Training: the first and the last {ENDS:.0%} of the steps that rolled the task out, "
+        "without dropped episodes. Kept: the share of its training episodes whose group passed the filter. Length: median of all "
         "episodes, simulator steps."
     )
     return _figure(tag("tr", heads), rows, how)
