@@ -24,7 +24,7 @@ class StepLog:
         self.path = path
         self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in self._lines() if _stays(line, resume_step)]
-        if resume_row is not None and resume_step not in map(_step_of, kept):
+        if resume_row is not None and resume_row["step"] not in map(_step_of, kept):
             kept.append(json.dumps(resume_row) + "\n")
         replacement = self.path.with_suffix(".tmp")
         with replacement.open("w") as file:

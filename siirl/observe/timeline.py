@@ -74,16 +74,16 @@ class Event(NamedTuple):
 
     Attributes:
         lane: who, e.g. ``simulator 2`` or ``policy``.
-        kind: what, e.g. ``reset``; `siirl.observe.report.gantt` says what it calls each.
+        kind: what, e.g. ``reset``; `siirl.observe.report.gantt` has what each is called.
         start, end: monotonic time, seconds.
-        count: episodes, or rows of a batch, that it was done for.
+        size: episodes, or rows of a batch, that it was done for.
     """
 
     lane: str
     kind: str
     start: float
     end: float
-    count: int = 1
+    size: int = 1
 
 
 @dataclass(frozen=True)
@@ -115,18 +115,18 @@ class Notebook:
         self.process = process
         self._events: deque[Event] = deque(maxlen=most)
 
-    def note(self, lane: str, kind: str, start: float, end: float, count: int = 1) -> None:
+    def note(self, lane: str, kind: str, start: float, end: float, size: int = 1) -> None:
         """Append an event."""
-        self._events.append(Event(lane, kind, start, end, count))
+        self._events.append(Event(lane, kind, start, end, size))
 
     @contextmanager
-    def span(self, lane: str, kind: str, count: int = 1) -> Iterator[None]:
+    def span(self, lane: str, kind: str, size: int = 1) -> Iterator[None]:
         """Note how long a block takes, also one that fails."""
         start = time.monotonic()
         try:
             yield
         finally:
-            self.note(lane, kind, start, time.monotonic(), count)
+            self.note(lane, kind, start, time.monotonic(), size)
 
     def recording(self, seconds: float) -> Recording:
         """What was noted and ended in the last ``seconds``."""
@@ -147,7 +147,7 @@ def timeline_row(step: int, start: float, end: float, clock: Clock, recordings: 
         recordings: of the driver and the workers.
 
     Returns:
-        ``step``; ``seconds`` that it took; ``lanes`` and ``kinds``, names; ``events``, each ``[lane, kind, start, end, count]``
+        ``step``; ``seconds`` that it took; ``lanes`` and ``kinds``, names; ``events``, each ``[lane, kind, start, end, size]``
         with numbers of these and milliseconds since the step's start; ``missing``: seconds at its beginning of which a process
         has forgotten events.
     """
@@ -161,9 +161,10 @@ def timeline_row(step: int, start: float, end: float, clock: Clock, recordings: 
         for event in sorted(recording.events, key=lambda event: event.start):
             first, last = max(event.start + shift, start), min(event.end + shift, end)
             if first < last:
-                lane = lanes.setdefault(f"{recording.process} · {event.lane}", len(lanes))
+                parts = dict.fromkeys((recording.process, event.lane))  # the driver's only lane is called as itself
+                lane = lanes.setdefault(" · ".join(parts), len(lanes))
                 kind = kinds.setdefault(event.kind, len(kinds))
-                events.append([lane, kind, _milliseconds(first - start), _milliseconds(last - start), event.count])
+                events.append([lane, kind, _milliseconds(first - start), _milliseconds(last - start), event.size])
     return {
         "step": step,
         "seconds": round(end - start, 3),

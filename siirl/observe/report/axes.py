@@ -49,8 +49,9 @@ def axis(
     finite = np.asarray(values, float)
     finite = finite[np.isfinite(finite)]
     low, high = ends or ((float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0))
-    if high - low <= 1e-9 * max(1.0, abs(high)):
-        low, high = (low - 0.5, high + 0.5) if ends is None else (low, low + 1)
+    if high - low <= 1e-9 * abs(high):
+        room = abs(high) / 2 or 0.5
+        low, high = (low - room, high + room)
     unit = _unit((high - low) / 4)
     if ends is None:
         low, high = math.floor(low / unit) * unit, math.ceil(high / unit) * unit
@@ -78,9 +79,14 @@ def whole(value: float) -> str:
     return f"{value:.0f}"
 
 
-def percent(value: float) -> str:
-    """A share, as a whole number of percent."""
-    return f"{value * 100:.0f} %"
+def percent(value: float, digits: int = 0) -> str:
+    """A share in percent."""
+    return f"{value * 100:.{digits}f}\u202f%"
+
+
+def count(value: int) -> str:
+    """A whole number, its thousands apart."""
+    return f"{value:,}".replace(",", "\u202f")
 
 
 def plain(value: float) -> str:
@@ -100,11 +106,15 @@ def plain(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """A time, e.g. ``0.24 s``, ``48 s``, ``14 min``, ``3 h 20 min``."""
+    """A time, e.g. ``20 ms``, ``0.24 s``, ``48 s``, ``2 min 20 s``, ``14 min``, ``3 h 20 min``."""
     if not math.isfinite(value):
         return "—"
+    if value < 0.0995:
+        return f"{plain(float(f'{value * 1000:.2g}'))} ms"
     if value < 99.5:
         return f"{plain(value)} s" if value < 9.95 else f"{value:.0f} s"
+    if value < 599.5:
+        return f"{round(value) // 60} min {round(value) % 60} s"
     minutes = round(value / 60)
     if minutes < 100:
         return f"{minutes} min"

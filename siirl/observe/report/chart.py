@@ -9,6 +9,9 @@ import numpy as np
 from siirl.observe.report.axes import SIZE, Array, Axis
 from siirl.observe.report.markup import Child, Html, join, number, tag
 
+MOST_APART = 80
+"""Bars of a chart with gaps between them."""
+
 MOST_HITS = 240
 """Places of a chart that tell their values; of more, neighbours share one."""
 
@@ -92,7 +95,7 @@ def stacked_bars(
 ) -> Html:
     """Bars of parts (colour class and heights [n]) on top of each other."""
     gap = float(np.diff(places).min()) if len(places) > 1 else 1.0
-    half = float(x.at(x.low + gap * 0.4))
+    half = float(x.at(x.low + gap * (0.4 if len(places) <= MOST_APART else 0.5)))
     base, shapes = np.zeros(len(places)), []
     for color, heights in parts:
         top = base + heights

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from siirl.observe.report.axes import axis, percent, plain, seconds, steps_axis
+from siirl.observe.report.axes import axis, count, percent, plain, seconds, steps_axis
 from siirl.observe.report.chart import Series, figure, line_chart
 from siirl.observe.report.headline import ENDS, faults, interval, show, state, validations
 from siirl.observe.report.learning import tips_of
@@ -48,7 +48,11 @@ def overlay(title: str, runs: list[Run], curve: Callable[[Run], Curve], how: str
     if not found:
         return None
     places = np.concatenate([values.step for _, _, values in found])
-    x = axis([0, *places], "hours", plain) if hours else steps_axis(int(places.max()), int(places.min()))
+    x = (
+        axis([], "hours", plain, ends=(0.0, float(places.max()) * 1.01))
+        if hours
+        else steps_axis(int(places.max()), int(places.min()))
+    )
     y = axis([], "success", percent, ends=(0, 1))
     series = [Series(run.name, color, c.step, c.value, c.low, c.high, dots=len(c) <= 40) for run, color, c in found]
     texts: dict[float, list[str]] = {}
@@ -74,7 +78,15 @@ def over_hours(run: Run, curve: Curve) -> Curve:
 def table(runs: list[Run]) -> Html:
     """A line per run."""
     heads = (
-        *("run", "state", "steps", "validation, first", "validation, last", f"training, last {ENDS:.0%}", "success"),
+        *(
+            "run",
+            "state",
+            "steps",
+            "validation, first",
+            "validation, last",
+            f"training, last {percent(ENDS)}",
+            "success",
+        ),
         *("time", "a step", "groups kept", "episodes", "faults"),
     )
     rows = [_cells(run, color) for run, color in zip(runs, _colors(runs), strict=True)]
@@ -83,7 +95,7 @@ def table(runs: list[Run]) -> Html:
     body = [tag("tr", [row[i] for i in shown]) for row in rows]
     how = (
         "Success with its Wilson 95 % interval and the number of episodes. Time: sum and median of time/step. Groups kept: mean "
-        "of filter/acceptance_rate. Episodes: rows of episodes/. Runs whose intervals do not overlap differ beyond chance; "
+        "of filter/acceptance_rate. Episodes: rows of episodes/. Runs whose intervals do not overlap hardly differ by chance alone; "
         "overlapping ones may still."
     )
     return tag(
@@ -109,8 +121,8 @@ def _cells(run: Run, color: str) -> list[Html]:
         *(EMPTY if rate is None else tag("td", tag("b", show(rate)), tag("small", interval(rate))) for rate in rates),
         _cell(seconds(float(times.sum())) if len(times) else None),
         _cell(seconds(float(np.median(times))) if len(times) else None),
-        _cell(f"{kept.mean():.0%}" if len(kept) else None),
-        _cell(f"{len(run.episodes):,}".replace(",", " ") if len(run.episodes) else None),
+        _cell(percent(kept.mean()) if len(kept) else None),
+        _cell(count(len(run.episodes)) if len(run.episodes) else None),
         tag("td", str(sum(faults(run).values()))),
     ]
 

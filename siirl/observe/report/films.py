@@ -4,6 +4,7 @@ import base64
 import io
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,7 +12,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from siirl.observe.report.markup import Child, Html, tag
+from siirl.observe.report.markup import Child, Html, number, tag
 from siirl.observe.report.run import Episodes, Run
 
 FRAMES, SIDE = 8, 144
@@ -38,9 +39,9 @@ def films(run: Run, page: Path) -> Html | None:
         strips = []
         for row in newest(found.where(found.success == wanted)):
             strip = filmstrip(run.folder / row["video"])
-            if strip is None or spent + len(strip) > MOST_BYTES:
+            if strip is None or spent + len(strip.content) > MOST_BYTES:
                 continue
-            spent += len(strip)
+            spent += len(strip.content)
             strips.append(_figure(row, strip, run.folder / row["video"], page))
         if strips:
             columns.append(tag("div", tag("h3", name), strips, class_="films"))
@@ -63,7 +64,15 @@ def newest(episodes: Episodes) -> Iterator[dict]:
     yield from sorted(rows, key=lambda row: row["rank"])[:MOST_OF_A_KIND]  # the order of equals stays
 
 
-def filmstrip(video: Path) -> bytes | None:
+@dataclass(frozen=True)
+class Strip:
+    """A filmstrip: a WebP file, and the width of the picture by its height."""
+
+    content: bytes
+    aspect: float
+
+
+def filmstrip(video: Path) -> Strip | None:
     """`FRAMES` frames of a video from the first to the last, side by side, as WebP; None of a file that is no whole video."""
     try:
         with av.open(str(video)) as container:
@@ -79,10 +88,10 @@ def filmstrip(video: Path) -> bytes | None:
         strip.paste(frame.resize((width, SIDE), Image.Resampling.LANCZOS), (i * width, 0))
     content = io.BytesIO()
     strip.save(content, "WEBP", quality=72, method=4)
-    return content.getvalue()
+    return Strip(content.getvalue(), strip.width / strip.height)
 
 
-def _figure(row: dict, strip: bytes, video: Path, page: Path) -> Html:
+def _figure(row: dict, strip: Strip, video: Path, page: Path) -> Html:
     where = f"{row['suite']}, task {row['task_id']}, trial {row['trial_id']}"
     when = {"train": f"training, step {row['step']}", "val": f"validation after step {row['step']}"}.get(
         row["split"], "evaluation"
@@ -91,11 +100,15 @@ def _figure(row: dict, strip: bytes, video: Path, page: Path) -> Html:
     if row["drop_reason"]:
         end += f" ({row['drop_reason']})"
     reward = "" if row["reward"] is None else f"; reward {row['reward']:.2f}"
+    encoded = base64.b64encode(strip.content).decode()
     image = tag(
-        "img",
-        src="data:image/webp;base64," + base64.b64encode(strip).decode(),
-        alt=f"{FRAMES} frames of an episode: {row['instruction']}; {end}",
-        loading="lazy",
+        "div",
+        tag("i"),
+        tag("i"),  # each shows one half of the strip, so that they can stand below each other on a phone
+        class_="frames",
+        role="img",
+        aria_label=f"{FRAMES} frames of an episode: {row['instruction']}; {end}",
+        style=f"--strip:url(data:image/webp;base64,{encoded});--aspect:{number(strip.aspect)}",
     )
     link = tag("a", "video", href=quote(os.path.relpath(video, page.parent)))
     caption = tag("figcaption", tag("b", row["instruction"]), tag("span", f"{where}; {when}; {end}{reward}; ", link))

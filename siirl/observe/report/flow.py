@@ -8,7 +8,7 @@ from siirl.config.placement import show_slots
 from siirl.observe.report.markup import Html, join, number, tag
 from siirl.observe.report.run import Row
 
-PER = {"episode": "each episode, as it runs", "group": "each complete group", "batch": "the step's batch"}
+PER = {"episode": "per episode", "group": "per complete group", "batch": "per batch of the step"}
 WIDTH, HEIGHT = 168, 76
 GAP, BESIDE = 34, 18
 MOST_IN_A_ROW = 6
@@ -51,16 +51,13 @@ def slots_table(plan: Row) -> Html:
     alike: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for slot in plan["slots"]:
         alike[slot["device"].partition(":")[0], *slot["holds"]].append(slot)
-    rows = [
-        tag(
-            "tr",
-            tag("th", f"slot {show_slots([slot['index'] for slot in slots])}", scope="row"),
-            tag("td", f"machine {show_slots(sorted({slot['machine'] for slot in slots}))}"),
-            tag("td", device),
-            tag("td", "; ".join(holds) or "unused"),
-        )
-        for (device, *holds), slots in alike.items()
-    ]
+    rows = []
+    for (device, *holds), members in alike.items():
+        machines = sorted({slot["machine"] for slot in members})
+        where = f"machine{'s' * (len(machines) > 1)} {show_slots(machines)}"
+        cells = [where, device, "; ".join(holds) or "unused"]
+        name = tag("th", slots([slot["index"] for slot in members]), scope="row")
+        rows.append(tag("tr", name, [tag("td", text) for text in cells]))
     return tag("div", tag("table", tag("tbody", rows)), class_="scroll")
 
 
@@ -89,14 +86,19 @@ def _drawing(plan: Row, places: Mapping[str, Place], down: bool) -> Html:
 
 def _box(node: Row, roles: Mapping[str, list[int]], x: float, y: float, width: float) -> Html:
     where = roles.get(node["role"], [])
-    place = f"{node['role']}, slot {show_slots(where)}" if where else node["role"]
-    lines = [(22, "name", node["name"]), (42, "role", place), (60, "per", f"for {PER.get(node['per'], node['per'])}")]
+    place = f"{node['role']}, {slots(where)}" if where else node["role"]
+    lines = [(22, "name", node["name"]), (42, "role", place), (60, "per", PER.get(node["per"], node["per"]))]
     texts = [
         tag("text", _short(text, width), x=number(x + 14), y=number(y + dy), class_=kind) for dy, kind, text in lines
     ]
     shape = tag("rect", x=number(x), y=number(y), width=number(width), height=HEIGHT, rx=10, class_=f"r-{node['role']}")
     tip = f"{node['name']}: {node['op']}, {place}"
     return tag("g", shape, texts, class_="node", data_tip=tip)
+
+
+def slots(numbers: list[int]) -> str:
+    """E.g. ``slot 0``, ``slots 0-3``."""
+    return f"slot{'s' * (len(numbers) > 1)} {show_slots(numbers)}"
 
 
 def _short(text: str, width: float) -> str:

@@ -25,6 +25,8 @@ KINDS = {
     "sync": "exchanges weights",
     "save": "saves",
     "rollout": "waits for the rollout",
+    "embedding": "waits for the embedding",
+    "weight_sync": "waits for the exchange of weights",
     "validation": "validates",
     "checkpoint": "saves",
 }
@@ -33,7 +35,14 @@ KINDS = {
 COLORS = {
     name: f"k-{name}" for name in ("sim", "reset", "policy", "wait", "weights", "lost", "embed", "update", "sync")
 }
-COLORS |= {"save": "k-save", "checkpoint": "k-save", "rollout": "k-rollout", "validation": "k-validation"}
+COLORS |= {
+    "weight_sync": "k-sync",
+    "embedding": "k-embed",
+    "save": "k-save",
+    "checkpoint": "k-save",
+    "rollout": "k-rollout",
+    "validation": "k-validation",
+}
 OTHER, IDLE = "k-other", "k-idle"
 WAITING = ("wait", "weights", "lost")
 """Kinds in which a simulator slot does nothing for the run."""
@@ -125,7 +134,9 @@ def drawing(step: Step) -> Html:
     rows = [_lane(lane, step.seconds) for lane in step.lanes[:MOST_LANES]]
     head = tag("div", tag("span"), tag("span", ticks, class_="x"), tag("em"), class_="lane head")
     foot = tag("div", tag("span"), tag("span", scale.label, class_="xlabel"), tag("em", "busy"), class_="lane foot")
-    return tag("div", rows, head, foot, class_="gantt")
+    hidden = len(step.lanes) - MOST_LANES
+    more = tag("p", f"{hidden} more are not drawn; the shares below count them.", class_="how") if hidden > 0 else None
+    return tag("div", rows, head, foot, more, class_="gantt")
 
 
 def legend(step: Step) -> list[tuple[str, str]]:
@@ -153,10 +164,12 @@ def shares_table(step: Step) -> Html:
     for role in dict.fromkeys(lane.role for lane in step.lanes):
         shares = step.shares(role)
         shown = [(kind, share) for kind, share in shares.items() if share >= 0.0005]
-        bar = share_bar([(color_of(kind), share, f"{name_of(kind)}: {share:.1%}") for kind, share in shown])
-        text = ", ".join(f"{name_of(kind)} {share:.1%}" for kind, share in sorted(shown, key=lambda item: -item[1]))
+        bar = share_bar([(color_of(kind), share, f"{name_of(kind)}: {percent(share, 1)}") for kind, share in shown])
+        text = ", ".join(
+            f"{name_of(kind)} {percent(share, 1)}" for kind, share in sorted(shown, key=lambda item: -item[1])
+        )
         count = len(step.role(role))
-        label = f"{count} {role}s" if count > 1 else role
+        label = f"{role} × {count}" if count > 1 else role
         rows.append(tag("tr", tag("th", label, scope="row"), tag("td", bar, tag("small", text))))
     return tag("table", tag("tbody", rows), class_="shares")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from siirl.observe.report.axes import seconds
+from siirl.observe.report.axes import count, percent, seconds
 from siirl.observe.report.markup import Child, Html, join, tag
 from siirl.observe.report.numbers import Rate, part, rate_of
 from siirl.observe.report.run import Run
@@ -89,7 +89,7 @@ def validations(run: Run) -> list[tuple[int, Rate | float]]:
 
 def show(rate: Rate | float) -> str:
     """A rate in percent."""
-    return f"{rate.value if isinstance(rate, Rate) else rate:.1%}"
+    return percent(rate.value if isinstance(rate, Rate) else rate, 1)
 
 
 def interval(rate: Rate | float) -> str:
@@ -97,7 +97,7 @@ def interval(rate: Rate | float) -> str:
     if not isinstance(rate, Rate):
         return "no interval: the episodes were not kept"
     low, high = rate.interval
-    return f"{low * 100:.0f}–{high * 100:.0f} % of {rate.n}"
+    return f"{low * 100:.0f}–{percent(high)} of {count(rate.n)}"
 
 
 def _success_tiles(run: Run) -> list[Html]:
@@ -114,10 +114,12 @@ def _success_tiles(run: Run) -> list[Html]:
     if evaluated is not None:
         how = "All episodes of the evaluation; Wilson 95 % interval; a dropped episode counts as a failure."
         found.append(tile("Success", show(evaluated), interval(evaluated), how))
-    first, last = (rate_of(part(run, ENDS, last=end)) for end in (False, True))
-    if first is not None and last is not None:
-        how = f"Training episodes of the first and of the last {ENDS:.0%} of the steps (at least one), sampled as in training."
-        found.append(tile("Training success", _change(first, last), f"{interval(first)}; {interval(last)}", how))
+    begun, ended = (rate_of(part(run, ENDS, last=end)) for end in (False, True))
+    if begun is not None and ended is not None:
+        how = (
+            f"Training episodes of the first and the last {percent(ENDS)} of the steps, without dropped ones; sampled."
+        )
+        found.append(tile("Training success", _change(begun, ended), f"{interval(begun)}; {interval(ended)}", how))
     return found
 
 
@@ -145,17 +147,17 @@ def _episodes_tile(run: Run) -> Html:
     names = {"train": "training", "val": "validation", "eval": "evaluation"}
     if not any(counts.values()):
         return tile("Episodes", "—", "the run kept none", "Rows of episodes/.")
-    shown = [f"{count:,} {names[split]}".replace(",", " ") for split, count in counts.items() if count]
+    shown = [f"{count(n)} {names[split]}" for split, n in counts.items() if n]
     steps = int(run.episodes.column("steps").sum())
-    detail = f"{'; '.join(shown)}; {steps:,} simulator steps".replace(",", " ")
+    detail = f"{'; '.join(shown)}; {count(steps)} simulator steps"
     how = "Rows of episodes/: those that ran to their end."
-    return tile("Episodes", f"{sum(counts.values()):,}".replace(",", " "), detail, how)
+    return tile("Episodes", count(sum(counts.values())), detail, how)
 
 
 def _faults_tile(run: Run) -> Html:
     found = faults(run)
-    shown = [f"{count} {name}" for name, count in found.items() if count]
-    how = "Sums over the run: retries and drop_reason of episodes/ (or metrics.jsonl), metrics.jsonl, and the starts in journal.jsonl."
+    shown = [f"{number} × {name}" for name, number in found.items() if number]
+    how = "Sums over the run: retries and drop_reason of episodes/, metrics.jsonl, and the starts in journal.jsonl."
     return tile("Faults", f"{sum(found.values())}", "; ".join(shown) or "none", how)
 
 
@@ -167,9 +169,9 @@ def faults(run: Run) -> dict[str, int]:
     else:
         retries, dropped = int(run.total("env/retries")), int(run.total("env/dropped") + run.total("val/dropped"))
     return {
-        "episodes run again": retries,
-        "episodes dropped": dropped,
-        "optimizer steps not finite": int(run.total("actor/skipped_steps")),
-        "checkpoints refused by the disk": int(run.total("checkpoint/failed")),
-        "starts after a kill, a crash or Ctrl-C": max(0, sum(row["kind"] == "start" for row in run.journal) - 1),
+        "episode run again": retries,
+        "episode dropped": dropped,
+        "optimizer step that was not finite": int(run.total("actor/skipped_steps")),
+        "checkpoint refused by the disk": int(run.total("checkpoint/failed")),
+        "start after a kill, a crash or Ctrl-C": max(0, sum(row["kind"] == "start" for row in run.journal) - 1),
     }

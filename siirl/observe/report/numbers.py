@@ -32,10 +32,6 @@ class Rate:
         """Low and high end."""
         return wilson_interval(self.successes, self.n)
 
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.value:.1%} [{low:.1%}, {high:.1%}] of {self.n}"
-
 
 @dataclass(frozen=True)
 class Curve:

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from siirl.observe.report.axes import percent
 from siirl.observe.report.compare import comparison
 from siirl.observe.report.films import films
 from siirl.observe.report.flow import flow, slots_table
@@ -18,13 +19,13 @@ from siirl.observe.report.tasks import tasks_table
 HERE = Path(__file__).parent
 
 
-def section(title: str, *parts: Child) -> Html | None:
-    """A part of the page; None where there is nothing in it."""
+def section(title: str, *parts: Child, layout: str = "grid") -> Html | None:
+    """A part of the page; None where there is nothing in it. With the layout ``pairs``, two charts stand beside each other."""
     shown = [part for part in parts if part]
     if not shown:
         return None
     anchor = title.lower().replace(" ", "-")
-    return tag("section", tag("h2", title), tag("div", shown, class_="grid"), id=anchor)
+    return tag("section", tag("h2", title), tag("div", shown, class_=layout), id=anchor)
 
 
 def one_run(run: Run, page: Path) -> Html:
@@ -53,7 +54,9 @@ def one_run(run: Run, page: Path) -> Html:
 def several_runs(runs: list[Run]) -> Html:
     """Runs beside each other."""
     head = tag("header", tag("h1", "Runs compared"), tag("p", ", ".join(run.name for run in runs), class_="lead"))
-    return document("Runs compared", [head, [section(title, parts) for title, parts in comparison(runs)]])
+    return document(
+        "Runs compared", [head, [section(title, parts, layout="grid pairs") for title, parts in comparison(runs)]]
+    )
 
 
 def iteration(run: Run) -> Html | None:
@@ -65,9 +68,9 @@ def iteration(run: Run) -> Html | None:
     sentence = f"Step {step.number} took {step.seconds:.1f} s."
     if idle is not None:
         count = len(step.role("simulator"))
-        sentence += f" Its {count} simulator slot{'s' * (count > 1)} did nothing for {idle:.1%} of that time."
+        sentence += f" Its {count} simulator slot{'s' * (count > 1)} did nothing for {percent(idle, 1)} of that time."
     others = [(row["step"], idle_share(read_step(row))) for row in run.timelines[:-1]]
-    known = [f"step {number} {share:.1%}" for number, share in others if share is not None]
+    known = [f"step {number} {percent(share, 1)}" for number, share in others if share is not None]
     earlier = f" In other recorded steps: {', '.join(known[-8:])}." if known else ""
     keys = [tag("span", tag("i", class_=color), name, class_="key") for color, name in legend(step)]
     lost = f" Of its first {step.missing:.1f} s, events are missing." if step.missing > 0.05 else ""

@@ -75,7 +75,7 @@ def filter_chart(run: Run) -> Html | None:
     keys = [("good", "kept"), *zip(colors, counts, strict=True)]
     how = (
         "Share of each step's complete groups: filter/acceptance_rate and filter/dropped_* of metrics.jsonl; its mean over the "
-        f"steps is {np.mean(rate):.1%}."
+        f"steps is {percent(float(np.mean(rate)), 1)}."
     )
     y = axis([], "groups", percent, ends=(0, 1))
     return figure("Filter", stacked_bars(steps_axis(run.last_step, 1), y, steps, parts, tips), how, keys)
@@ -112,7 +112,7 @@ def _times_table(columns: dict[str, np.ndarray], lasted: np.ndarray) -> Html:
         mark = tag("i", class_=_color(name)) if name in columns else None
         there = values[values > 0]
         median = seconds(float(np.median(there))) if len(there) else "—"
-        cells = [seconds(float(values.sum())), f"{values.sum() / total:.1%}", median]
+        cells = [seconds(float(values.sum())), percent(float(values.sum()) / total, 1), median]
         rows.append(tag("tr", tag("th", mark, name, scope="row"), [tag("td", text) for text in cells]))
     head = tag("tr", [tag("th", text) for text in ("stage", "total", "share", "median")])
     return tag(

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from siirl.observe.report.headline import ENDS
+from siirl.observe.report.axes import percent
+from siirl.observe.report.headline import ENDS, interval
 from siirl.observe.report.markup import Child, Html, number, tag
 from siirl.observe.report.numbers import Rate, rate_of
 from siirl.observe.report.run import Episodes, Run
@@ -28,12 +29,12 @@ def tasks_table(run: Run) -> Html | None:
                 cells += _cells(chosen, split)
         if has["train"]:
             trained = episodes.of("train")
-            cells.append(tag("td", f"{trained.kept.mean():.0%}" if len(trained) else "—"))
+            cells.append(tag("td", percent(trained.kept.mean()) if len(trained) else "—"))
         cells.append(tag("td", f"{np.median(episodes.column('steps')):.0f}"))
         rows.append(tag("tr", cells))
     how = (
         "Success and its Wilson 95 % interval, with the number of episodes. Validation: the first and the last one (a dropped "
-        f"episode counts as a failure). Training: the first and the last {ENDS:.0%} of the steps that rolled the task out, "
+        f"episode counts as a failure). Training: the first and the last {percent(ENDS)} of the steps that rolled the task out, "
         "without dropped episodes. Kept: the share of its training episodes whose group passed the filter. Length: median of all "
         "episodes, simulator steps."
     )
@@ -60,8 +61,9 @@ def _rate(rate: Rate | None) -> Html:
     low, high = rate.interval
     span = tag("i", class_="range", style=f"left:{number(low * 100)}%;width:{number((high - low) * 100)}%")
     mark = tag("i", class_="mark", style=f"left:{number(rate.value * 100)}%")
-    text = f"{low * 100:.0f}–{high * 100:.0f} % of {rate.n}"
-    return tag("td", tag("b", f"{rate.value:.0%}"), tag("span", span, mark, class_="interval"), tag("small", text))
+    return tag(
+        "td", tag("b", percent(rate.value)), tag("span", span, mark, class_="interval"), tag("small", interval(rate))
+    )
 
 
 def _from_metrics(run: Run) -> Html | None:
@@ -73,7 +75,7 @@ def _from_metrics(run: Run) -> Html | None:
     rows = []
     for name in sorted(names):
         values = run.metric(name)[1]
-        cells = [tag("td", f"{values[0]:.0%}"), tag("td", f"{values[-1]:.0%}" if len(values) > 1 else "—")]
+        cells = [tag("td", percent(values[0])), tag("td", percent(values[-1]) if len(values) > 1 else "—")]
         rows.append(tag("tr", tag("th", name.removeprefix(prefix), scope="row"), cells))
     heads = tag("tr", tag("th", "task"), tag("th", "validation, first"), tag("th", "validation, last"))
     return _figure(heads, rows, f"{prefix}<task> of metrics.jsonl; no intervals, because the episodes were not kept.")
