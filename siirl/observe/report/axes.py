@@ -56,7 +56,7 @@ def axis(
     if ends is None:
         low, high = math.floor(low / unit) * unit, math.ceil(high / unit) * unit
     first = math.ceil(low / unit - 1e-9)
-    ticks = tuple(round(i * unit, 12) for i in range(first, math.floor(high / unit + 1e-9) + 1))
+    ticks = tuple(float(f"{i * unit:.12g}") for i in range(first, math.floor(high / unit + 1e-9) + 1))
     return Axis(low, high, label, form, ticks)
 
 

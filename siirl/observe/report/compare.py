@@ -95,8 +95,8 @@ def table(runs: list[Run]) -> Html:
     body = [tag("tr", [row[i] for i in shown]) for row in rows]
     how = (
         "Success with its Wilson 95 % interval and the number of episodes. Time: sum and median of time/step. Groups kept: mean "
-        "of filter/acceptance_rate. Episodes: rows of episodes/. Runs whose intervals do not overlap hardly differ by chance alone; "
-        "overlapping ones may still."
+        "of filter/acceptance_rate. Episodes: rows of episodes/. Runs whose intervals do not overlap hardly differ by "
+        "chance alone; overlapping ones may still."
     )
     return tag(
         "figure",

@@ -33,15 +33,10 @@ KINDS = {
 """What an event's kind is called; any other, such as a node's function, under its own name."""
 
 COLORS = {
-    name: f"k-{name}" for name in ("sim", "reset", "policy", "wait", "weights", "lost", "embed", "update", "sync")
-}
-COLORS |= {
-    "weight_sync": "k-sync",
-    "embedding": "k-embed",
-    "save": "k-save",
+    **{name: f"k-{name}" for name in KINDS},
     "checkpoint": "k-save",
-    "rollout": "k-rollout",
-    "validation": "k-validation",
+    "embedding": "k-embed",
+    "weight_sync": "k-sync",
 }
 OTHER, IDLE = "k-other", "k-idle"
 WAITING = ("wait", "weights", "lost")
