@@ -38,8 +38,10 @@ def memory_estimate(config: Config) -> str:
     rows = estimate_rows(config)
     lines = ["memory (estimate, GiB)"]
     for where in dict.fromkeys(row.where for row in rows):
+        here = [row for row in rows if row.where == where]
         lines.append(f"  per {where}")
-        lines += [f"    {row.name:<54}{row.gib:>9.2f}" for row in rows if row.where == where]
+        lines += [f"    {row.name:<54}{row.gib:>9.2f}" for row in here]
+        lines += [f"    {'together':<54}{sum(row.gib for row in here):>9.2f}"] if len(here) > 1 else []
     if not folder_shapes(Path(config.actor_rollout_ref.model.path)):
         lines.append("  for the published 7B policy: actor_rollout_ref.model.path holds no safetensors")
     return "\n".join(lines)
