@@ -86,7 +86,9 @@ def run(command: Command, arguments: list[str]) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # as in: siirl plan | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes at the end
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # else Python complains when it flushes at the end
         return BROKEN_PIPE
 
 
@@ -95,7 +97,9 @@ def unknown(name: str) -> str:
     if name.startswith("-") or "=" in name:
         return f"siirl: {name} comes after a command, e.g. siirl train {name}; siirl --help lists the commands"
     hint = did_you_mean(name, list(COMMANDS))
-    return f"siirl: there is no command {name!r}; allowed: {', '.join(COMMANDS)}.{hint} siirl --help says what each does."
+    return (
+        f"siirl: there is no command {name!r}; allowed: {', '.join(COMMANDS)}.{hint} siirl --help says what each does."
+    )
 
 
 def help_page(styled: bool = False) -> str:

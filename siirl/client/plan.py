@@ -15,7 +15,9 @@ from siirl.dag.compile import Plan, compile_plan
 from siirl.dag.draw import draw_plan
 from siirl.dag.pipelines import build_graph
 
-ABOUT = "Print what a run would do: what is trained, the workflow, what lives on which slot, memory. Nothing is started."
+ABOUT = (
+    "Print what a run would do: what is trained, the workflow, what lives on which slot, memory. Nothing is started."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

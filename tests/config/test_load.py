@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siirl.config.keys import KEYS, get_value, set_value
 from siirl.config.folders import shipped_folder
+from siirl.config.keys import KEYS, get_value, set_value
 from siirl.config.load import (
     ConfigError,
     config_to_dict,
