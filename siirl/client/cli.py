@@ -47,13 +47,13 @@ GROUPS = {
 
 COMMANDS = {command.name: command for group in GROUPS.values() for command in group}
 
-HEAD = f"siirl {__version__} – reinforcement learning for Vision-Language-Action policies in simulation"
+HEAD = f"siirl {__version__} – reinforcement learning for robot policies in simulation"
 USAGE = "siirl COMMAND [OPTION …] [KEY=VALUE …]"
 EXAMPLES = (
     ("siirl doctor --config-name=quickstart", "is all there that it needs?"),
     ("siirl plan   --config-name=quickstart", "what it would do"),
     ("siirl train  --config-name=quickstart", "11 minutes on two cores"),
-    ("siirl train  --config-name=quickstart algorithm.reward=sparse", "with another setting"),
+    ("siirl train  --help", "the settings that matter most"),
 )
 EXIT_CODES = "exit code: 0 done, 1 failed, 2 something to put right, 130 interrupted"
 

@@ -140,8 +140,12 @@ def test_a_dry_run_plans_for_the_declared_cluster(
     assert main(command_line(tmp_path, policy, declared)) == 0
     plan = capsys.readouterr().out
     for expected in (
-        *("rollout -> filter", "filter -> embedding", "embedding -> reward", "reward -> advantage"),
-        *("advantage -> update", "slot 15: machine 1, cuda:7", "embedding    slots 0-15", "role=actor"),
+        *(
+            "workflow",
+            "●  embedding  per group    embedding on slots 0-15",
+            "●  update     per batch    actor on slots 0-15",
+        ),
+        *("slot 15: machine 1, cuda:7", "embedding    slots 0-15"),
         *("env          slots 0-15", "GiB"),
     ):
         assert expected in plan

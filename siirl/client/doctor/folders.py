@@ -130,7 +130,11 @@ def check_run_folder(question: Question) -> Iterator[Line]:
         else:
             yield Line("fail", "run folder", text, "restore one, or start anew with trainer.resume_mode=disable")
     if whole:
-        yield Line("pass", "run folder", f"{folder}: resumes after step {whole[-1]}; {len(whole)} checkpoints verify")
+        yield Line(
+            "pass",
+            "run folder",
+            f"{folder}: resumes after step {whole[-1]}; {len(whole)} checkpoint{'s' * (len(whole) > 1)} verify",
+        )
 
 
 def is_locked(folder: Path) -> bool:
