@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from siirl.client.doctor import simulators
-from siirl.client.doctor.frame import Drawn, draw
+from siirl.client.doctor.frame import Drawn
 from siirl.client.doctor.simulators import frame_line, tasks_line
 from siirl.config.schema import EnvConfig
 from tests.envs.maniskill.conftest import require_drawing
@@ -30,10 +30,9 @@ def test_a_real_frame_of_libero() -> None:
 
 def test_a_real_frame_of_maniskill() -> None:
     require_drawing()
-    drawn = draw(PICK)
-    assert (drawn.way, drawn.side) == ("Vulkan", 64)
-    assert drawn.software == ("llvmpipe" in drawn.renderer)
-    assert drawn.contrast > 1
+    line = frame_line(PICK, [sys.executable, "-m", "siirl.client.doctor.frame"], gpu=False)
+    assert line.level in ("pass", "warn"), line
+    assert "ManiSkill through Vulkan in software, llvmpipe" in line.text or "on the GPU" in line.text
 
 
 SOFTWARE = Drawn("EGL", "llvmpipe (LLVM 15.0.6, 256 bits)", 5.0, 0.07, 256, 40.0)
