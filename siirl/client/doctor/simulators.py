@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from siirl.client.doctor.frame import SCENES, Drawn
 from siirl.client.doctor.lines import Line, Question
+from siirl.client.frame import SCENES, Drawn
 from siirl.config.schema import EnvConfig
 from siirl.envs.base import ENVS
 
@@ -38,7 +38,7 @@ def check_simulators(question: Question) -> Iterator[Line]:
         line = tasks_line(env, needed=question.named)
         yield line
         if line.level == "pass" and env.env_type in SCENES:
-            yield frame_line(env, [sys.executable, "-m", "siirl.client.doctor.frame"])
+            yield frame_line(env, [sys.executable, "-m", "siirl.client.frame"])
 
 
 def tasks_line(env: EnvConfig, needed: bool) -> Line:
@@ -74,7 +74,7 @@ def _libero_meshes() -> str:
 
 
 def frame_line(env: EnvConfig, command: Sequence[str], gpu: bool | None = None) -> Line:
-    """What a process that draws a frame (`siirl.client.doctor.frame`) says.
+    """What a process that draws a frame (`siirl.client.frame`) says.
 
     Args:
         env: the simulator's settings.

@@ -7,8 +7,8 @@ from dataclasses import asdict
 import pytest
 
 from siirl.client.doctor import simulators
-from siirl.client.doctor.frame import Drawn
 from siirl.client.doctor.simulators import frame_line, tasks_line
+from siirl.client.frame import Drawn
 from siirl.config.schema import EnvConfig
 from tests.envs.maniskill.conftest import require_drawing
 
@@ -22,7 +22,7 @@ def program(drawn: Drawn) -> list[str]:
 
 
 def test_a_real_frame_of_libero() -> None:
-    line = frame_line(LIBERO, [sys.executable, "-m", "siirl.client.doctor.frame"], gpu=False)
+    line = frame_line(LIBERO, [sys.executable, "-m", "siirl.client.frame"], gpu=False)
     assert line.level in ("pass", "warn"), line
     assert "LIBERO through EGL in software, llvmpipe" in line.text or "on the GPU" in line.text
     assert "ms for a frame of 64²" in line.text
@@ -30,7 +30,7 @@ def test_a_real_frame_of_libero() -> None:
 
 def test_a_real_frame_of_maniskill() -> None:
     require_drawing()
-    line = frame_line(PICK, [sys.executable, "-m", "siirl.client.doctor.frame"], gpu=False)
+    line = frame_line(PICK, [sys.executable, "-m", "siirl.client.frame"], gpu=False)
     assert line.level in ("pass", "warn"), line
     assert "ManiSkill through Vulkan in software, llvmpipe" in line.text or "on the GPU" in line.text
 
@@ -76,7 +76,7 @@ def test_a_driver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_display_that_cannot_be_used_is_told_with_its_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "glx")
-    line = frame_line(LIBERO, [sys.executable, "-m", "siirl.client.doctor.frame"])
+    line = frame_line(LIBERO, [sys.executable, "-m", "siirl.client.frame"])
     assert (line.level, line.text, line.fix) == (
         "fail",
         "MUJOCO_GL='glx' cannot render off-screen",

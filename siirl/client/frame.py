@@ -1,4 +1,4 @@
-"""``python -m siirl.client.doctor.frame``: builds a simulator, draws with it, and prints how that went as one line of JSON.
+"""``python -m siirl.client.frame``: builds a simulator, draws with it, and prints how that went as one line of JSON.
 
 A process of its own, because a driver that crashes takes its process with it, and because one may hold a single simulator.
 The simulator's settings, an `EnvConfig` as JSON, come on stdin.
