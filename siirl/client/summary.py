@@ -65,6 +65,17 @@ def _training(config: Config, plan: Plan, train: int, validate: int) -> Iterator
     refills = f", at most {batches} times over while groups are missing" if batches > 1 else ""
     episodes = f"{prompts * ref.rollout.n} episodes each ({prompts} prompts × {ref.rollout.n}){refills}"
     yield "steps", f"{total_steps(config, train)}, {episodes}"
+    yield "overlap", _overlap(config)
+
+
+def _overlap(config: Config) -> str:
+    """What may happen at the same time."""
+    stale, stages = config.trainer.max_staleness, config.actor_rollout_ref.rollout.pipeline_stage_num
+    lag = f"the next rollout acts during the update, with weights at most {stale} step{'s' * (stale > 1)} old"
+    during = lag if stale else "on-policy, only simulators are reset during the update"
+    halves = f"the policy acts on 1 of {stages} parts of the slots while the others simulate"
+    acting = halves if stages > 1 else "the policy acts on all slots that are ready"
+    return f"{during} (trainer.max_staleness={stale}); {acting} (rollout.pipeline_stage_num={stages})"
 
 
 def _validation(config: Config, prompts: int) -> Iterator[tuple[str, str]]:

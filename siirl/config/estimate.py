@@ -38,8 +38,10 @@ def memory_estimate(config: Config) -> str:
     rows = estimate_rows(config)
     lines = ["memory (estimate, GiB)"]
     for where in dict.fromkeys(row.where for row in rows):
+        here = [row for row in rows if row.where == where]
         lines.append(f"  per {where}")
-        lines += [f"    {row.name:<54}{row.gib:>9.2f}" for row in rows if row.where == where]
+        lines += [f"    {row.name:<54}{row.gib:>9.2f}" for row in here]
+        lines += [f"    {'together':<54}{sum(row.gib for row in here):>9.2f}"] if len(here) > 1 else []
     if not folder_shapes(Path(config.actor_rollout_ref.model.path)):
         lines.append("  for the published 7B policy: actor_rollout_ref.model.path holds no safetensors")
     return "\n".join(lines)
@@ -52,11 +54,10 @@ def estimate_rows(config: Config) -> list[Row]:
         ValueError: a file of weights is damaged, or the placement cannot be read.
     """
     ref, training = config.actor_rollout_ref, not config.trainer.val_only
-    embeds = training and REWARDS.get(config.algorithm.reward).needs_embedding
-    placement = place(config, {"env", "rollout", *(["embedding"] if embeds else []), *(["actor"] if training else [])})
+    placement = used_placement(config)
     shapes = policy_shapes(Path(ref.model.path)) or published_shapes()
     added = adapter_parameters(shapes, ref.model) + value_head_parameters(config, shapes)
-    encoder = _encoder_parameters(ref.embodied) if embeds else 0
+    encoder = _encoder_parameters(ref.embodied) if "embedding" in placement else 0
     ranks, rows = len(placement.get("actor", ())), []
     for where, roles in _kinds(placement).items():
         held = _actor(config, shapes, ranks) if "actor" in roles else {}
@@ -75,11 +76,27 @@ def estimate_rows(config: Config) -> list[Row]:
     return rows + _simulators(config, placement)
 
 
+def used_placement(config: Config) -> Placement:
+    """Where the roles of the shipped workflow live. Raises ValueError when that cannot be read."""
+    training = not config.trainer.val_only
+    embeds = training and REWARDS.get(config.algorithm.reward).needs_embedding
+    return place(config, {"env", "rollout", *(["embedding"] if embeds else []), *(["actor"] if training else [])})
+
+
+def slot_kind(placement: Placement, slot: int) -> str:
+    """What a slot with a node worker is called in the estimate: by its roles, where not all slots have the same."""
+    every = {_roles(placement, other) for role in WORKER_ROLES for other in placement.get(role, ())}
+    return "slot" if len(every) == 1 else f"slot of {'+'.join(_roles(placement, slot))}"
+
+
+def _roles(placement: Placement, slot: int) -> tuple[str, ...]:
+    return tuple(role for role in WORKER_ROLES if slot in placement.get(role, ()))
+
+
 def _kinds(placement: Placement) -> dict[str, set[str]]:
     """The kinds of slots with a node worker, by what they are called, and the roles of each."""
     slots = sorted({slot for role in WORKER_ROLES for slot in placement.get(role, ())})
-    kinds = dict.fromkeys(tuple(role for role in WORKER_ROLES if slot in placement.get(role, ())) for slot in slots)
-    return {"slot" if len(kinds) == 1 else f"slot of {'+'.join(roles)}": set(roles) for roles in kinds}
+    return {slot_kind(placement, slot): set(_roles(placement, slot)) for slot in slots}
 
 
 def parameter_counts(config: Config) -> tuple[int, int, bool]:

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from siirl.config.aliases import holds_names
 from siirl.config.checks import check_config
 from siirl.config.collect import collect
+from siirl.config.folders import shipped_folder
 from siirl.config.keys import KEYS, SECTIONS
 from siirl.config.overrides import misspelt_group, one_line, parse_overrides, selects_file, unknown_choices
 from siirl.config.problems import ConfigError, problem
@@ -32,16 +33,9 @@ from siirl.registry import did_you_mean
 log = logging.getLogger(__name__)
 
 
-def shipped_folder(name: str) -> Path:
-    """``configs`` or ``assets``: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    return package / name if (package / name).is_dir() else package.parent / name
-
-
-USAGE = """\
-Train a Vision-Language-Action policy with reinforcement learning in simulation.
-
-The keys that matter most (every key: docs/config.md, or python -m siirl.config.reference):
+TRAIN = "Train a Vision-Language-Action policy with reinforcement learning in simulation."
+KEYS_THAT_MATTER = """\
+The keys that matter most (every key: docs/config.md):
   actor_rollout_ref.model.path                  policy folder; model=start_policy takes the shipped small policy
   actor_rollout_ref.embodied.env.env_name       task suite, e.g. libero_spatial
   actor_rollout_ref.embodied.env.task_ids       tasks of the suite, e.g. [0,2]; null: all
@@ -53,9 +47,8 @@ The keys that matter most (every key: docs/config.md, or python -m siirl.config.
   trainer.nnodes, trainer.n_gpus_per_node       the cluster; 0 accelerators: the CPU
   cluster.component_placement                   which role lives on which slots, e.g. {env: 0-3, rollout: 4-7, actor: 8-15}
   trainer.default_local_dir                     run folder: checkpoints, metrics, config
-  dry_run=true                                  print what would be trained, the plan and a memory estimate; start nothing
+  dry_run=true                                  as siirl plan: print what would be trained, where, in how much memory
 """
-EXAMPLE = "example: python -m siirl.client.main_dag --config-name=quickstart trainer.total_training_steps=10"
 
 
 def load_config(
@@ -85,26 +78,42 @@ def load_config(
     return reading.config
 
 
-def parse_command_line(argv: Sequence[str], *more_checks: Callable[[Config], list[str]]) -> Config:
-    """The config that a command line asks for: ``[--config-name N] [--config-dir D] key=value …``.
+def settings_parser(command: str, about: str) -> argparse.ArgumentParser:
+    """The parser of a command line ``[--config-name N] [--config-dir D] key=value …``, for its ``parse_intermixed_args``.
+
+    Args:
+        command: the subcommand of ``siirl``.
+        about: what it does, one line.
+    """
+    parser = argparse.ArgumentParser(
+        f"siirl {command}",
+        description=f"{about}\n\n{KEYS_THAT_MATTER}",
+        epilog=f"example: siirl {command} --config-name=quickstart trainer.total_training_steps=10",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    default = "embodied_srpo_trainer"
+    parser.add_argument("-cn", "--config-name", default=default, help=f"YAML file to start from (default: {default})")
+    parser.add_argument("-cd", "--config-dir", help="folder of your own YAML files; they come before the shipped ones")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, in Hydra's override grammar")
+    return parser
+
+
+def parse_command_line(
+    argv: Sequence[str], *more_checks: Callable[[Config], list[str]], command: str = "train", about: str = TRAIN
+) -> Config:
+    """The config that a command line asks for: see `settings_parser`.
 
     ``--help`` prints the usage and exits with 0; an unknown option exits with 2.
 
     Args:
         argv: the arguments, without the program's name.
         more_checks: functions such as `siirl.client.preflight.preflight` whose problems are reported with the others.
+        command, about: of the help page.
 
     Raises:
         ConfigError: with every problem that was found.
     """
-    parser = argparse.ArgumentParser(
-        "siirl", description=USAGE, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    default = "embodied_srpo_trainer"
-    parser.add_argument("-cn", "--config-name", default=default, help=f"YAML file to start from (default: {default})")
-    parser.add_argument("-cd", "--config-dir", help="folder of your own YAML files; they come before the shipped ones")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, in Hydra's override grammar")
-    given = parser.parse_intermixed_args(argv)
+    given = settings_parser(command, about).parse_intermixed_args(argv)
     return load_config(given.config_name, given.overrides, given.config_dir, more_checks)
 
 

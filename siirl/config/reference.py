@@ -1,8 +1,9 @@
 """Generates the reference of every config key: ``python -m siirl.config.reference > docs/config.md``."""
 
 from siirl.config.aliases import ALIASES
+from siirl.config.folders import shipped_folder
 from siirl.config.keys import SECTIONS, Key, get_value, keys_of
-from siirl.config.load import read_config, shipped_folder
+from siirl.config.load import read_config
 from siirl.config.problems import show
 from siirl.config.schema import Config
 

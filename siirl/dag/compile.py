@@ -97,14 +97,8 @@ class Plan:
         return {"nodes": nodes, "slots": slots, "roles": {role: list(where) for role, where in self.placement.items()}}
 
     def describe(self) -> str:
-        """The plan as text: nodes, edges, what lives on each slot, and the slots of each role."""
-        lines = ["nodes (in order)"]
-        lines += [
-            f"  {n.name:<12} role={n.role:<10} per={n.per:<8} op={getattr(n.op, '__name__', n.op)}" for n in self.nodes
-        ]
-        lines.append("edges")
-        lines += [f"  {source} -> {n.name}" for n in self.nodes for source in n.inputs]
-        lines.append(f"slots ({len(self.used_slots)} of {len(self.slots)} used)")
+        """What lives on each slot, and the slots of each role; `siirl.dag.draw` shows the workflow."""
+        lines = [f"slots ({len(self.used_slots)} of {len(self.slots)} used)"]
         lines += [self._describe_slot(slot) for slot in self.used_slots]
         if idle := [slot.index for slot in self.slots if slot not in self.used_slots]:
             lines.append(f"  unused: {show_slots(idle)}")

@@ -11,7 +11,8 @@ from siirl.client.main_dag import closing_lines, main
 from siirl.config.schema import Config
 from siirl.dag.run import Outcome
 from siirl.training.run_folder import locked
-from tests.workers.runs import ENV, INLINE, TOY, command_line
+from tests.observe.test_catalog import is_catalogued
+from tests.workers.runs import ENV, INLINE, TOY, command_line, log_of
 from tests.workers.toy import plan_fault
 
 
@@ -140,8 +141,12 @@ def test_a_dry_run_plans_for_the_declared_cluster(
     assert main(command_line(tmp_path, policy, declared)) == 0
     plan = capsys.readouterr().out
     for expected in (
-        *("rollout -> filter", "filter -> embedding", "embedding -> reward", "reward -> advantage"),
-        *("advantage -> update", "slot 15: machine 1, cuda:7", "embedding    slots 0-15", "role=actor"),
+        *(
+            "workflow",
+            "●  embedding  per group    embedding on slots 0-15",
+            "●  update     per batch    actor on slots 0-15",
+        ),
+        *("slot 15: machine 1, cuda:7", "embedding    slots 0-15"),
         *("env          slots 0-15", "GiB"),
     ):
         assert expected in plan
@@ -191,3 +196,9 @@ def test_the_last_lines_claim_no_change_that_nobody_measured(
     lines = closing_lines(Config(), Outcome(6, 6, before, after)).splitlines()
     earlier = [f"{told} (measured before this start)"] if told else []
     assert [line for line in lines if "validation" in line] == earlier, "nothing was left to do"
+
+
+def test_every_metric_of_a_run_is_in_the_catalog(run: Path) -> None:
+    names = {name for row in log_of(run) for name in row} - {"step"}
+    assert len(names) > 20
+    assert [name for name in sorted(names) if not is_catalogued(name)] == []

@@ -40,6 +40,10 @@ def test_what_would_be_trained(policy: Path, tmp_path: Path, capsys: pytest.Capt
         "prompts": ["15 for training, 3 for validation"],
         "reward": ["sparse"],
         "steps": ["2, 4 episodes each (2 prompts × 2)"],
+        "overlap": [
+            "on-policy, only simulators are reset during the update (trainer.max_staleness=0); the policy acts on all slots that "
+            "are ready (rollout.pipeline_stage_num=1)"
+        ],
         "run folder": [f"{tmp_path}; starts anew"],
     }
     assert main(command_line(tmp_path, policy, DRY)) == 0

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from siirl.config.folders import shipped_folder
 from siirl.config.keys import KEYS, get_value, set_value
 from siirl.config.load import (
     ConfigError,
@@ -15,7 +16,6 @@ from siirl.config.load import (
     load_config,
     parse_command_line,
     read_config,
-    shipped_folder,
 )
 from siirl.config.problems import show
 from siirl.config.schema import Config

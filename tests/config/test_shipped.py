@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from siirl.client.preflight import preflight
+from siirl.config.folders import shipped_folder
 from siirl.config.keys import KEYS, get_value
-from siirl.config.load import config_to_dict, load_config, read_config, shipped_folder
+from siirl.config.load import config_to_dict, load_config, read_config
 from siirl.config.reference import SMALL
 from siirl.config.schema import Config
 from tests.config.folders import path_override, policy_folder

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from siirl.config.load import shipped_folder
+from siirl.config.folders import shipped_folder
 from siirl.policies.prismatic.actions import Bounds
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "start_policy" / "miscalibrate.py"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from siirl.config.load import shipped_folder
+from siirl.config.folders import shipped_folder
 from siirl.config.schema import EmbodiedConfig, ModelConfig
 from siirl.policies import load_policy
 from siirl.policies.base import Sampling

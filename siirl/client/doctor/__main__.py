@@ -1,0 +1,7 @@
+"""``python -m siirl.client.doctor``."""
+
+import sys
+
+from siirl.client.doctor import main
+
+sys.exit(main())
