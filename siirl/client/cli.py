@@ -40,7 +40,12 @@ GROUPS = {
         Command("collect-demos", "siirl.client.collect_demos", "demonstrations of a scripted expert"),
         Command("sft", "siirl.client.sft", "train a small policy on demonstrations, as a start"),
     ),
-    "After a run": (Command("export", "siirl.client.export", "take the policy out, as a Hugging Face folder"),),
+    "After a run": (
+        Command("evaluate", "siirl.client.evaluate", "success of a policy on every task and trial", settings=True),
+        Command("compare", "siirl.client.compare", "two evaluations, trial by trial"),
+        Command("report", "siirl.client.report", "a page of a run, or of several beside each other"),
+        Command("export", "siirl.client.export", "take the policy out, as a Hugging Face folder"),
+    ),
     "This command": (Command("completion", "siirl.client.completion", "complete it in bash, zsh or fish"),),
 }
 """What there is, as the help page shows it."""
