@@ -342,4 +342,4 @@ class Config:
     cluster: ClusterConfig = section(ClusterConfig, "Slots and what lives on them.")
     trainer: TrainerConfig = section(TrainerConfig, "The run.")
     evaluate: EvaluateConfig = section(EvaluateConfig, "Evaluation of a policy.")
-    dry_run: bool = key(False, "Print what would be trained, the plan (nodes, roles, slots, edges) and a memory estimate, and exit.")
+    dry_run: bool = key(False, "As siirl plan: print what would be trained, the workflow, what lives on which slot and a memory estimate, and exit.")
