@@ -43,10 +43,12 @@ def main() -> None:
     specs = episode_specs(_prompts(config, given.prompts), n=config.actor_rollout_ref.rollout.n, seed=0, step=1)
     workers = RayWorkers(config, compile_plan(build_graph(config), config))
     workers.sync(0)
-    _roll_out(workers, config, specs[: 2 * config.actor_rollout_ref.embodied.env.num_envs])  # builds the simulators
+    sampling = Sampling.of(config.actor_rollout_ref.rollout)
+    warm_up = specs[: 2 * config.actor_rollout_ref.embodied.env.num_envs]
+    roll_out(workers, config, warm_up, sampling)  # builds the simulators
     rows = []
     for _ in range(given.repeats):
-        measured, trajectories = _roll_out(workers, config, specs)
+        measured, trajectories = roll_out(workers, config, specs, sampling)
         rows.append(measured | floor(config, trajectories))
         rows[-1]["ratio"] = rows[-1]["steps_per_s_without_policy"] / rows[-1]["floor_steps_per_s"]
         print(rows[-1], flush=True)
@@ -60,10 +62,12 @@ def _prompts(config: Config, count: int) -> list:
     return [p for p in prompts if p.task_id == prompts[0].task_id][:count]
 
 
-def _roll_out(workers: RayWorkers, config: Config, specs: list[EpisodeSpec]) -> tuple[dict[str, Any], list[Trajectory]]:
+def roll_out(
+    workers: RayWorkers, config: Config, specs: list[EpisodeSpec], sampling: Sampling
+) -> tuple[dict[str, Any], list[Trajectory]]:
+    """Run episodes: what that took, and what they left behind."""
     acting, simulated = _seconds_acting(workers), _simulated_steps(workers)
     began = time.perf_counter()
-    sampling = Sampling.of(config.actor_rollout_ref.rollout)
     episodes = list(workers.rollout(specs, sampling, keep=True, after=0, expected_steps={}))
     wall = time.perf_counter() - began
     acting = _seconds_acting(workers) - acting

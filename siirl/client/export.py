@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = config_of(found.state)
         start = args.policy or Path(config.actor_rollout_ref.model.path)
         with reading(start, BACK):
-            check_start(start, found)
+            check_start(start, found, "say with --policy where it is")
         write = export_adapters if args.adapters else export
         weights = write(found.path, start, args.out_dir, config)
     except ValueError as error:
@@ -87,8 +87,11 @@ def find_checkpoint(run: Path, step: int | None) -> Found:
     return open_verified(path)
 
 
-def check_start(start: Path, found: Found) -> None:
+def check_start(start: Path, found: Found, otherwise: str) -> None:
     """The files besides the weights must be those of the policy that the run started from.
+
+    Args:
+        otherwise: what to do where the folder is somewhere else now.
 
     Raises:
         ValueError: the folder is gone, or holds another policy.
@@ -96,13 +99,13 @@ def check_start(start: Path, found: Found) -> None:
     if not (start / "config.json").is_file():
         raise ValueError(
             f"the policy folder {start}, which the run started from (its actor_rollout_ref.model.path), is gone: there is no "
-            "config.json. Config, statistics and tokenizer come from there: put it back, or say with --policy where it is"
+            f"config.json. Config, statistics and tokenizer come from there: put it back, or {otherwise}"
         )
     digest = weights_digest(start)
     if found.state.get("start_weights", digest) != digest:
         raise ValueError(
             f"the policy folder {start} holds other weights than those that the run of {found.path} started from, so its "
-            "config, statistics and tokenizer may be others too: put the old ones back, or say with --policy where they are"
+            f"config, statistics and tokenizer may be others too: put the old ones back, or {otherwise}"
         )
 
 

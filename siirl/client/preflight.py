@@ -43,6 +43,17 @@ def preflight(config: Config) -> list[str]:
         graph, wrong = _workflow(config)
         problems += wrong
     problems += _check_video_encoder(config, graph)
+    return problems + component_problems(config, graph, has_manifests=not config.dry_run)
+
+
+def component_problems(config: Config, graph: Graph | None, has_manifests: bool) -> list[str]:
+    """What is wrong with the environment, its tasks, where things live, and the policy, one line each.
+
+    Args:
+        graph: the workflow; None where it cannot be placed for what is wrong with it.
+        has_manifests: whether there may be files of prompts that these must be.
+    """
+    problems: list[str] = []
     tasks: list[Task] = []
     if unknown := list(_unknown(config, ENVS, ENV_TYPE)):
         problems += unknown
@@ -56,7 +67,7 @@ def preflight(config: Config) -> list[str]:
                 *_check_slots(config, factory),
                 *_check_simulator(config, factory),
                 *_check_lengths(config, factory),
-                *_check_prompts(config, factory, tasks),
+                *_check_prompts(config, factory, tasks, has_manifests),
                 *_check_statistics(config, factory),
             ]
         except ValueError as error:
@@ -111,7 +122,7 @@ def _check_lengths(config: Config, factory: EnvFactory) -> Iterator[str]:
         yield from check_max_steps(config, factory.default_max_steps(env), f"the usual length of {env.env_name}")
 
 
-def _check_prompts(config: Config, factory: EnvFactory, tasks: list[Task]) -> Iterator[str]:
+def _check_prompts(config: Config, factory: EnvFactory, tasks: list[Task], has_manifests: bool) -> Iterator[str]:
     """The trials must exist, be enough for a generation batch without repetition, and be those of the manifests."""
     env = config.actor_rollout_ref.embodied.env
     key = f"{ENV}.num_trials_per_task"
@@ -122,7 +133,7 @@ def _check_prompts(config: Config, factory: EnvFactory, tasks: list[Task]) -> It
         yield refuse(config, key, f"at most {trials}, the trials that {env.env_name} has", f"{key}={trials}")
         return
     max_steps = factory.default_max_steps(env)
-    if not config.dry_run:
+    if has_manifests:
         yield from manifest_problems(config, tasks, max_steps)
     if config.trainer.val_only:
         return
@@ -240,9 +251,9 @@ def _check_reference(config: Config, factory: PolicyFactory, instructions: list[
 
 def _check_untrainable(config: Config, reason: str) -> Iterator[str]:
     """A policy without a distribution over actions can only be validated, greedily."""
-    only, sample = "trainer.val_only", "actor_rollout_ref.rollout.val_kwargs.do_sample"
-    kind = given(config, POLICY_TYPE)
+    only, kind = "trainer.val_only", given(config, POLICY_TYPE)
     if not config.trainer.val_only:
         yield refuse(config, only, f"true with {kind}: {reason}", f"{only}=true to evaluate it")
-    if get_value(config, sample):
-        yield refuse(config, sample, f"false with {kind}, which has nothing to draw from", f"{sample}=false")
+    for sample in ("actor_rollout_ref.rollout.val_kwargs.do_sample", "evaluate.do_sample"):
+        if get_value(config, sample):
+            yield refuse(config, sample, f"false with {kind}, which has nothing to draw from", f"{sample}=false")

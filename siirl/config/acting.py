@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from siirl.config.keys import KEYS, get_value
 from siirl.config.problems import problem, show
@@ -17,24 +17,31 @@ def check_sampling(config: Config) -> Iterator[str]:
 
     The temperature of training counts even then: the update's log-probs are of the tempered distribution.
     """
-    rollout = config.actor_rollout_ref.rollout
-    unread = {ROLLOUT: ("top_k", "top_p"), f"{ROLLOUT}.val_kwargs": ("temperature", "top_k", "top_p")}
-    for section, part in ((ROLLOUT, rollout), (f"{ROLLOUT}.val_kwargs", rollout.val_kwargs)):
-        if part is rollout and config.trainer.val_only:
-            continue
-        if part.top_k == 0:
-            yield problem(f"{section}.top_k", 0, "-1 for off, or at least 1", f"{section}.top_k=-1")
-        if part.do_sample:
-            continue
-        greedy = f"with {section}.do_sample=false"
-        if part.n > 1:
-            allowed = f"1 {greedy}: greedy episodes of one prompt are all alike"
-            yield problem(f"{section}.n", part.n, allowed, f"{section}.do_sample=true or {section}.n=1")
-        for key in (f"{section}.{name}" for name in unread[section]):
-            default = show(KEYS[key].default)
-            if (value := get_value(config, key)) not in (KEYS[key].default, 0):
-                allowed = f"{default} {greedy}, which draws nothing and would ignore it"
-                yield problem(key, value, allowed, f"{section}.do_sample=true or {key}={default}")
+    parts = {} if config.trainer.val_only else {ROLLOUT: ("top_k", "top_p")}
+    for section, unread in (parts | {f"{ROLLOUT}.val_kwargs": ("temperature", "top_k", "top_p")}).items():
+        yield from _check_part(config, section, unread)
+        n = get_value(config, f"{section}.n")
+        if n > 1 and not get_value(config, f"{section}.do_sample"):
+            allowed = f"1 with {section}.do_sample=false: greedy episodes of one prompt are all alike"
+            yield problem(f"{section}.n", n, allowed, f"{section}.do_sample=true or {section}.n=1")
+
+
+def check_evaluated_sampling(config: Config) -> Iterator[str]:
+    """As `check_sampling`, of ``evaluate``."""
+    yield from _check_part(config, "evaluate", ("temperature", "top_k", "top_p"))
+
+
+def _check_part(config: Config, section: str, unread: Sequence[str]) -> Iterator[str]:
+    """One section's settings of sampling; ``unread`` are those that greedy acting ignores."""
+    if get_value(config, f"{section}.top_k") == 0:
+        yield problem(f"{section}.top_k", 0, "-1 for off, or at least 1", f"{section}.top_k=-1")
+    if get_value(config, f"{section}.do_sample"):
+        return
+    for key in (f"{section}.{name}" for name in unread):
+        default = show(KEYS[key].default)
+        if (value := get_value(config, key)) not in (KEYS[key].default, 0):
+            allowed = f"{default} with {section}.do_sample=false, which draws nothing and would ignore it"
+            yield problem(key, value, allowed, f"{section}.do_sample=true or {key}={default}")
 
 
 def check_compiler(config: Config) -> Iterator[str]:

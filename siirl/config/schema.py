@@ -314,6 +314,21 @@ class TrainerConfig:
 
 
 @dataclass
+class EvaluateConfig:
+    """What siirl.client.evaluate measures; nothing else reads it (docs/evaluation.md)."""
+
+    policy: str | None = key(None, "Policy folder, checkpoint global_step_N, or run folder, which stands for its newest checkpoint; null: actor_rollout_ref.model.path. With a checkpoint every key that is not given has the value of its run.")
+    folder: str = key("evaluation", "Where results go. A folder that was begun with the same settings and weights is gone on with.")
+    suites: list[str] | None = key(None, "Suites to run, in one table; null: env.env_name alone.")
+    split: str = key("all", "all: the first env.num_trials_per_task trials of each task; holdout: the last env.num_holdout_trials of these, which training does not see.", choices=("all", "holdout"))
+    rollout_epoch: int = key(1, "Episodes of each trial, each with seeds of its own. The first ones are those that validation in training runs.", minimum=1)
+    do_sample: bool = key(False, "Sample; otherwise act greedily.")
+    temperature: float = key(1.0, "Sampling temperature, with do_sample.", above=0)
+    top_k: int = key(-1, "As rollout.top_k, with do_sample.", minimum=-1)
+    top_p: float = key(1.0, "As rollout.top_p, with do_sample.", above=0, maximum=1)
+
+
+@dataclass
 class Config:
     """The whole tree."""
 
@@ -324,4 +339,5 @@ class Config:
     dag: DagConfig = section(DagConfig, "The pipeline.")
     cluster: ClusterConfig = section(ClusterConfig, "Slots and what lives on them.")
     trainer: TrainerConfig = section(TrainerConfig, "The run.")
+    evaluate: EvaluateConfig = section(EvaluateConfig, "Evaluation of a policy.")
     dry_run: bool = key(False, "Print what would be trained, the plan (nodes, roles, slots, edges) and a memory estimate, and exit.")

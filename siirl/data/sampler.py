@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from siirl.data.manifest import Prompt
 from siirl.data.trajectory import EpisodeSpec
 
-TRAIN, VALIDATE, SHUFFLE = range(3)
+TRAIN, VALIDATE, SHUFFLE, REPEAT = range(4)
 """First number of every seed's key: random streams of different purposes never meet."""
 
 
@@ -96,9 +97,29 @@ def episode_specs(
     """
     specs = []
     for group_id, prompt in enumerate(prompts, start=first_group):
-        key = (VALIDATE, prompt.task_id, prompt.trial_id) if step is None else (TRAIN, step, group_id)
+        key = _validation_key(prompt) if step is None else (TRAIN, step, group_id)
         specs += _group(prompt, n, seed, key, group_id)
     return specs
+
+
+def repeated_specs(prompts: Sequence[Prompt], repetitions: int, seed: int) -> list[EpisodeSpec]:
+    """An episode of each prompt, ``repetitions`` times, each time with a seed of its own for the simulator and for sampling.
+
+    The first ones are those that validation runs (`episode_specs` with ``step=None``). A prompt's seeds hang on its task, its
+    trial and the repetition alone, so that evaluations of other policies, of fewer tasks or of more repetitions share them.
+    ``group_id`` numbers the prompts, ``index`` the repetitions.
+    """
+    specs = []
+    for repetition in range(repetitions):
+        for group_id, prompt in enumerate(prompts):
+            key = (REPEAT, prompt.task_id, prompt.trial_id, repetition) if repetition else _validation_key(prompt)
+            (spec,) = _group(prompt, 1, seed, key, group_id)
+            specs.append(replace(spec, index=repetition))
+    return specs
+
+
+def _validation_key(prompt: Prompt) -> tuple[int, ...]:
+    return VALIDATE, prompt.task_id, prompt.trial_id
 
 
 def _group(prompt: Prompt, n: int, seed: int, key: tuple[int, ...], group_id: int) -> list[EpisodeSpec]:

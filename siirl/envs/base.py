@@ -122,6 +122,9 @@ class EnvFactory(Protocol):
     """Whether the slots of a process can only step together; whoever drives them then waits until each whose episode runs has its
     actions. Means nothing where a process holds one slot."""
 
+    any_suite: bool
+    """Whether a process can run episodes of any suite; else only of the ``env_name`` that it was built for."""
+
     unused_keys: frozenset[str]
     """Keys of `EnvConfig` that mean nothing here: values other than the default are refused."""
 
@@ -156,6 +159,12 @@ class EnvFactory(Protocol):
     @staticmethod
     def default_max_steps(config: EnvConfig) -> int:
         """Environment steps after which an episode of this suite is truncated when the config names no number."""
+        ...
+
+    @staticmethod
+    def base_suite(config: EnvConfig) -> str:
+        """The suite whose demonstrations a policy for ``config.env_name`` learns from: that one or, for a perturbation of a suite
+        that is there to test what was learned, that suite."""
         ...
 
     @staticmethod

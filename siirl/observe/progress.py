@@ -21,12 +21,13 @@ STAGES = {
     "update": "updating",
     "weight_sync": "sending weights",
     "validation": "validating",
+    "evaluation": "evaluating",
     "checkpoint": "saving",
 }
 """How stages are called on the screen; others appear under their own name."""
 PASSING = ("reward", "advantage", "weight_sync")
 """Stages of a moment, for which no line is worth its place where there is no terminal."""
-WITH_EPISODES = (STAGES["rollout"], STAGES["validation"])
+WITH_EPISODES = (STAGES["rollout"], STAGES["validation"], STAGES["evaluation"])
 QUIET_SECONDS = 10.0
 """Without a terminal, at least this long between two lines about episodes."""
 
@@ -58,7 +59,7 @@ class Progress:
         self._started = self._step_ended = self._stage_started = self._last_line = clock()
         self._step = self._steps_here = 0
         self._stage = "starting"
-        self._episodes = self._episodes_done = self._successes = 0
+        self._episodes = self._episodes_done = self._successes = self._episodes_before = 0
         self._last_metrics: Mapping[str, float] = {}
         self._groups_kept = ""
         # Last, because it renders at once.
@@ -94,9 +95,14 @@ class Progress:
         if name not in PASSING:
             self._line(f"{self._step_text()}{self._stage}")
 
-    def episodes(self, total: int) -> None:
-        """``total`` episodes have been queued: start a bar for them; 0: none are left."""
-        self._episodes, self._episodes_done, self._successes = total, 0, 0
+    def episodes(self, total: int, done: int = 0, successes: int = 0) -> None:
+        """``total`` episodes have been queued: start a bar for them; 0: none are left.
+
+        Args:
+            done: how many of them an earlier start has run.
+            successes: how many of these succeeded.
+        """
+        self._episodes, self._episodes_done, self._successes, self._episodes_before = total, done, successes, done
 
     def episode_done(self, summary: EpisodeSummary) -> None:
         """One of the queued episodes ended."""
@@ -128,10 +134,15 @@ class Progress:
     def _episodes_text(self) -> str:
         done = self._episodes_done
         rate = f", success {self._successes / done:.0%}" if done else ""
-        return f"{done}/{self._episodes} episodes{rate}"
+        left = None if self.total_steps else self._seconds_left()
+        return f"{done}/{self._episodes} episodes{rate}" + ("" if left is None else f", {_duration(left)} left")
 
     def _seconds_left(self) -> float | None:
-        """Time for the remaining steps at this run's own pace; None before its first step, and when they take longer."""
+        """Time for the remaining steps at this run's own pace, or for the remaining episodes where nothing is trained; None
+        before the first one, and when they take longer."""
+        if not self.total_steps and self._episodes_done > self._episodes_before:
+            pace = (self._clock() - self._stage_started) / (self._episodes_done - self._episodes_before)
+            return pace * (self._episodes - self._episodes_done)
         if not self._steps_here or self._step >= self.total_steps:
             return None
         pace = (self._step_ended - self._started) / self._steps_here
@@ -159,6 +170,8 @@ class Progress:
             if self._episodes and (self._episodes_done or self._stage in WITH_EPISODES):
                 bar: RenderableType = ProgressBar(self._episodes, self._episodes_done, complete_style="magenta")
                 done = self._episodes_done
+                if not self.total_steps and left is not None:
+                    elapsed = Text(f"{_duration(left)} left", style="dim")
                 rate = Text(f"success {self._successes / done:.0%}  " if done else "", style="green") + elapsed
                 rows.add_row(self._spinner, bar, f"{done}/{self._episodes} episodes", rate)
             else:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from siirl.config.schema import Config, EmbodiedConfig, ModelConfig, RolloutConfig, ValKwargsConfig
+from siirl.config.schema import Config, EmbodiedConfig, EvaluateConfig, ModelConfig, RolloutConfig, ValKwargsConfig
 from siirl.config.value_head import value_outputs
 from siirl.envs.base import EnvObs
 from siirl.registry import Registry, did_you_mean
@@ -45,8 +45,8 @@ class Sampling:
     top_p: float = 1.0
 
     @classmethod
-    def of(cls, settings: RolloutConfig | ValKwargsConfig) -> Self:
-        """What the config says of training or validation, without seeds."""
+    def of(cls, settings: RolloutConfig | ValKwargsConfig | EvaluateConfig) -> Self:
+        """What the config says of training, validation or evaluation, without seeds."""
         return cls(settings.do_sample, settings.temperature, (), settings.top_k, settings.top_p)
 
 

@@ -62,8 +62,8 @@ SAMPLES, SAMPLE_BYTES = 64, 16384
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder, created if absent. However the process ends, the operating system lets go of it.
+def locked(folder: Path, key: str = "trainer.default_local_dir") -> Iterator[None]:
+    """Hold a run folder, created if absent, that ``key`` names. However the process ends, the operating system lets go of it.
 
     Raises:
         ValueError: another process holds it.
@@ -74,7 +74,7 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ValueError(
-                f"trainer.default_local_dir={folder}: another process is running there (it holds {folder / LOCK}); "
+                f"{key}={folder}: another process is running there (it holds {folder / LOCK}); "
                 "wait for it or end it, or name another folder"
             ) from error
         yield

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siirl.data.sampler import PromptSampler, episode_specs
+from siirl.data.sampler import PromptSampler, episode_specs, repeated_specs
 from tests.data.prompts import prompts
 
 sizes = st.lists(st.integers(1, 9), max_size=12)
@@ -126,3 +126,14 @@ def test_validation_seeds_hang_on_the_prompt_alone() -> None:
     assert len({s.action_seed for s in several}) == 12
     trained = episode_specs(prompts(6), n=2, seed=3, step=0)
     assert not {s.env_seed for s in several} & {s.env_seed for s in trained}
+
+
+def test_an_evaluation_begins_with_the_episodes_of_validation_and_repeats_with_other_seeds() -> None:
+    specs = repeated_specs(prompts(6), repetitions=3, seed=3)
+    assert specs[:6] == episode_specs(prompts(6), n=1, seed=3, step=None)
+    assert [(s.group_id, s.index) for s in specs] == [(g, r) for r in range(3) for g in range(6)]
+    assert len({s.env_seed for s in specs}) == len({s.action_seed for s in specs}) == 18
+    assert repeated_specs(prompts(6), repetitions=2, seed=3) == specs[:12]
+    fewer = {(s.prompt_id, s.index): s.env_seed for s in repeated_specs(prompts(6)[2:], repetitions=3, seed=3)}
+    assert fewer.items() <= {(s.prompt_id, s.index): s.env_seed for s in specs}.items()
+    assert {s.env_seed for s in repeated_specs(prompts(6), repetitions=3, seed=4)}.isdisjoint(s.env_seed for s in specs)

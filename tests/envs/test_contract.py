@@ -56,6 +56,14 @@ def case(request: pytest.FixtureRequest) -> Case:
     return found
 
 
+def test_its_base_suite_is_one_that_its_policies_learn_from(case: Case) -> None:
+    factory = ENVS.get(case.config.env_type)
+    base = factory.base_suite(case.config)
+    assert base == case.config.env_name, "none of these perturbs another"
+    assert not factory.is_other_suite(case.config, base)
+    assert isinstance(factory.any_suite, bool)
+
+
 @pytest.fixture(scope="module")
 def env(case: Case, toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
     """One for all tests: building a simulator takes seconds. With its wrist camera, where it has one."""

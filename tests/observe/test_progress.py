@@ -62,9 +62,20 @@ def test_where_nothing_is_trained_no_step_is_shown() -> None:
             clock.now += 12
             progress.episode_done(summary(True))
             drawn.print(progress._render())
-    assert file.getvalue().splitlines() == ["validating", "validating: 1/20 episodes, success 100%"]
+    assert file.getvalue().splitlines() == ["validating", "validating: 1/20 episodes, success 100%, 3:48 left"]
+    assert "3:48 left" in screen.getvalue()
     assert "validating" in screen.getvalue()
     assert "training" not in screen.getvalue()
+
+
+def test_an_evaluation_that_goes_on_counts_what_is_there_but_not_for_its_pace() -> None:
+    clock, file = Clock(), io.StringIO()
+    with Progress(0, True, Console(file=file, force_terminal=False), clock) as progress:
+        progress.stage("evaluation")
+        progress.episodes(500, done=400, successes=100)
+        clock.now += 30
+        progress.episode_done(summary(True))
+    assert file.getvalue().splitlines() == ["evaluating", "evaluating: 401/500 episodes, success 25%, 49:30 left"]
 
 
 def test_disabled_prints_nothing() -> None:

@@ -41,6 +41,7 @@ class ToyEnv:
 
     num_slots = 1
     lock_step = False
+    any_suite = True
     unused_keys: frozenset[str] = frozenset()
 
     def __init__(self, config: EnvConfig, wrist: bool = False) -> None:
@@ -100,6 +101,10 @@ class ToyEnv:
     @staticmethod
     def default_max_steps(config: EnvConfig) -> int:
         return 24
+
+    @staticmethod
+    def base_suite(config: EnvConfig) -> str:
+        return config.env_name
 
     @staticmethod
     def is_other_suite(config: EnvConfig, name: str) -> bool:

@@ -47,6 +47,7 @@ class LiberoEnv:
 
     num_slots = 1
     lock_step = False
+    any_suite = True
     unused_keys = frozenset({"sim_backend", "asset_dir", "camera_fov"})
 
     def __init__(self, config: EnvConfig, wrist: bool = False) -> None:
@@ -143,6 +144,11 @@ class LiberoEnv:
     def default_max_steps(config: EnvConfig) -> int:
         """Episode length of OpenVLA's evaluation on the suite."""
         return suites.default_max_steps(config.env_name)
+
+    @staticmethod
+    def base_suite(config: EnvConfig) -> str:
+        """``libero_goal`` for ``libero_goal_swap``; the suite itself where it is no variant of a usual one."""
+        return suites.base_suite(config.env_name) or suites.canonical_suite(config.env_name)
 
     @staticmethod
     def is_other_suite(config: EnvConfig, name: str) -> bool:

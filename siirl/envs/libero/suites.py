@@ -2,13 +2,14 @@
 
 import contextlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from siirl.envs.libero.package import import_libero
+from siirl.envs.libero import perturbations
+from siirl.envs.libero.package import INSTALL_HINT, import_libero
 from siirl.registry import did_you_mean
 
 ALIASES = {"libero_long": "libero_10"}
@@ -41,31 +42,36 @@ class LiberoTask:
     bddl_file: Path
     init_states_file: Path
 
+    @property
+    def stored_states(self) -> Path:
+        """Where the initial states are: in the authors' file, or in one beside it that was converted to NumPy's format."""
+        converted = self.init_states_file.with_name(f"{self.init_states_file.name}.npz")
+        return converted if converted.is_file() else self.init_states_file
+
 
 def canonical_suite(name: str) -> str:
-    """The suite's own name: resolves ``libero_long`` to ``libero_10``."""
-    return ALIASES.get(name, name)
+    """The suite's own name: resolves ``libero_long`` to ``libero_10``, and ``libero_long_swap`` to ``libero_10_swap``."""
+    for alias, suite in ALIASES.items():
+        if name == alias or name.startswith(f"{alias}_"):
+            return suite + name.removeprefix(alias)
+    return name
 
 
 def suite_tasks(name: str) -> list[LiberoTask]:
     """The tasks of a suite, in the benchmark's order.
 
     Raises:
-        ValueError: no such suite, or LIBERO is not installed properly.
+        ValueError: no such suite, one whose files are not installed, or LIBERO is not installed properly.
     """
     suite = canonical_suite(name)
     benchmark = import_libero("benchmark")
-    known = sorted(set(benchmark.libero_task_map) & set(benchmark.get_benchmark_dict()))
+    known = set(benchmark.libero_task_map) & set(benchmark.get_benchmark_dict())
     if suite not in known:
-        usual = ", ".join([*DEFAULT_MAX_STEPS, *ALIASES])
-        hint = did_you_mean(name, [*known, *ALIASES])
-        others = len(set(known) - set(DEFAULT_MAX_STEPS))
-        extra = f" and {others} variants of them that the installed package adds" if others else ""
-        raise ValueError(f"unknown LIBERO suite {name!r}; allowed: {usual}{extra}.{hint}")
+        raise ValueError(_unknown(name, known))
     with contextlib.redirect_stdout(io.StringIO()):
         tasks = benchmark.get_benchmark(suite)(0).tasks
     bddl, states = (Path(benchmark.get_libero_path(key)) for key in ("bddl_files", "init_states"))
-    return [
+    found = [
         LiberoTask(
             suite=suite,
             task_id=i,
@@ -75,6 +81,33 @@ def suite_tasks(name: str) -> list[LiberoTask]:
         )
         for i, task in enumerate(tasks)
     ]
+    files = [file for task in found for file in (task.bddl_file, task.stored_states)]
+    if missing := perturbations.missing_files(files):
+        raise ValueError(
+            f"the installed LIBERO knows the suite {name!r} by name alone: it lacks {missing}; choose another suite, or put the "
+            f"files there. With files: {', '.join(_usable(known, bddl, states))}"
+        )
+    perturbation = perturbations.SUITES.get(suite)
+    if perturbation is not None and perturbation.own_instruction:
+        found = [replace(task, instruction=perturbations.read_instruction(task.bddl_file)) for task in found]
+    return found
+
+
+def _unknown(name: str, known: set[str]) -> str:
+    """The message for a suite that is none."""
+    suite = canonical_suite(name)
+    usual = ", ".join([*DEFAULT_MAX_STEPS, *ALIASES])
+    if suite in perturbations.SUITES:
+        return f"the suite {name!r} is LIBERO-PRO's, and the installed LIBERO has only: {usual}; {INSTALL_HINT}"
+    hint = did_you_mean(name, sorted({*known, *ALIASES}))
+    perturbed = f"; LIBERO-PRO's <suite>_<{'|'.join(perturbations.PERTURBATIONS)}> of {', '.join(perturbations.BASES)}"
+    return f"unknown LIBERO suite {name!r}; allowed: {usual}{perturbed if known & perturbations.SUITES.keys() else ''}.{hint}"
+
+
+def _usable(known: set[str], bddl: Path, states: Path) -> list[str]:
+    """The usual suites, and the perturbed ones that have a folder of tasks and one of initial states."""
+    names = [*DEFAULT_MAX_STEPS, *perturbations.SUITES]
+    return [name for name in names if name in known and (bddl / name).is_dir() and (states / name).is_dir()]
 
 
 def find_task(suite: str, task_id: int) -> LiberoTask:
@@ -113,13 +146,13 @@ def load_init_states(task: LiberoTask) -> np.ndarray:
     Raises:
         ValueError: the file is missing, or holds anything but an array of numbers.
     """
-    converted = task.init_states_file.with_name(f"{task.init_states_file.name}.npz")
-    if converted.is_file():
-        with np.load(converted, allow_pickle=False) as arrays:
+    file = task.stored_states
+    if file.suffix == ".npz":
+        with np.load(file, allow_pickle=False) as arrays:
             return np.asarray(arrays["states"], dtype=np.float64)
-    if not task.init_states_file.is_file():
-        raise ValueError(f"no initial states at {task.init_states_file}; reinstall LIBERO")
-    return load_pickled_states(task.init_states_file)
+    if not file.is_file():
+        raise ValueError(f"no initial states at {file}; reinstall LIBERO")
+    return load_pickled_states(file)
 
 
 def load_pickled_states(path: Path) -> np.ndarray:

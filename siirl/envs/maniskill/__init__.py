@@ -29,6 +29,7 @@ class ManiSkillEnv:
     """
 
     lock_step = True
+    any_suite = False
     unused_keys = frozenset({"antialiasing", "max_texture_size", "num_steps_wait"})
 
     def __init__(self, config: EnvConfig, wrist: bool = False) -> None:
@@ -127,6 +128,11 @@ class ManiSkillEnv:
     def default_max_steps(config: EnvConfig) -> int:
         """Episode length that ManiSkill registers the environment with."""
         return SUITES.get(config.env_name).max_steps
+
+    @staticmethod
+    def base_suite(config: EnvConfig) -> str:
+        """The suite itself."""
+        return config.env_name
 
     @staticmethod
     def is_other_suite(config: EnvConfig, name: str) -> bool:

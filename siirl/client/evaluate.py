@@ -1,0 +1,181 @@
+"""Evaluate: run a policy on every (task, trial) of some suites, once or a chosen number of times, and tell its success.
+
+``python -m siirl.client.evaluate POLICY --config-name=libero_spatial_grpo_openvlaoft key=value …``
+"""
+
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+
+from siirl.client.evaluation import Evaluation, Part, key_of, prepare
+from siirl.client.main_dag import INTERRUPTED
+from siirl.config.estimate import memory_estimate
+from siirl.config.evaluation import FOLDER
+from siirl.config.load import config_to_yaml
+from siirl.observe.episodes import COMPACTED, EpisodeLog, EpisodeRow, compact
+from siirl.observe.progress import Progress
+from siirl.observe.results import RESULTS, results, show_results, write_results
+from siirl.policies.base import Sampling
+from siirl.training.checkpoint import CONFIG
+from siirl.training.export import export
+from siirl.training.run_folder import config_of, locked
+from siirl.workers.base import Workers
+from siirl.workers.launch import launch
+
+WEIGHTS = "policy"
+"""Folder, in the evaluation's, of a checkpoint's policy while it is evaluated."""
+
+
+class CannotStart(Exception):  # noqa: N818  (says what happened)
+    """The cluster cannot hold the workers, or a component cannot be built from what the config names."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 1 for episodes that could not be written, 2 for a setting that cannot
+    work, `INTERRUPTED` after Ctrl-C."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        return run(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on with the episodes that are missing", file=sys.stderr)
+        return INTERRUPTED
+
+
+def run(argv: list[str]) -> int:
+    """As `main`, but an interrupt is the caller's."""
+    console = Console(highlight=False)
+    with ExitStack() as stack:
+        try:
+            evaluation = prepare(argv)
+            console.print(describe(evaluation), soft_wrap=True)
+            if evaluation.config.dry_run:
+                for part in evaluation.parts:
+                    console.print(part.plan.describe(), memory_estimate(part.config), sep="\n", soft_wrap=True)
+                return 0
+            parts = begin(evaluation, stack)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
+        try:
+            measure(evaluation, parts)
+        except CannotStart as error:
+            print(error, file=sys.stderr)
+            return 2
+        content = finish(evaluation)
+    if content is None:
+        print(
+            f"not every episode could be written to {evaluation.folder}; the same command runs the others",
+            file=sys.stderr,
+        )
+        return 1
+    show_results(content, console)
+    console.print(f"{RESULTS}, {COMPACTED}, {CONFIG}: {evaluation.folder}", soft_wrap=True)
+    return 0
+
+
+def describe(evaluation: Evaluation) -> str:
+    """What will be run, in a few lines."""
+    config, subject = evaluation.config, evaluation.subject
+    ref, settings, done = config.actor_rollout_ref, config.evaluate, len(evaluation.finished())
+    how = f"sampled at temperature {settings.temperature:g}" if settings.do_sample else "greedy"
+    of = f", step {subject.checkpoint.step}" if subject.checkpoint else ""
+    trials = f"{settings.split} trials, {settings.rollout_epoch} episode{'s' * (settings.rollout_epoch > 1)} each"
+    rows = [("policy", f"{subject.path}{of} ({ref.embodied.embodied_type}, {ref.model.dtype}), {how}")]
+    for suite, statistics in evaluation.statistics.items():
+        rows.append(("suite", f"{suite}, actions by the statistics of {statistics}"))
+    total = len(evaluation.specs)
+    rows.append(("episodes", f"{total} ({trials})" + (f"; {done} of them are there already" if done else "")))
+    rows.append(("folder", str(evaluation.folder)))
+    return "\n".join(["evaluation", *(f"  {name:<12} {text}" for name, text in rows)])
+
+
+def begin(evaluation: Evaluation, stack: ExitStack) -> list[Part]:
+    """Take hold of the folder and bring a checkpoint's policy into a form that can act; closing ``stack`` undoes both.
+
+    Returns:
+        The parts, with the policy to load.
+
+    Raises:
+        ValueError: another process has the folder, or the checkpoint's policy cannot be written there.
+    """
+    folder, checkpoint = evaluation.folder, evaluation.subject.checkpoint
+    stack.enter_context(locked(folder, FOLDER))
+    parts, weights = evaluation.parts, folder / WEIGHTS
+    if weights.exists():
+        shutil.rmtree(weights)  # of a start that was killed
+    if checkpoint is not None and evaluation.finished().keys() != evaluation.specs.keys():
+        stack.callback(shutil.rmtree, weights, ignore_errors=True)
+        export(checkpoint.path, evaluation.subject.start, weights, config_of(checkpoint.state))
+        parts = [replace(part, config=_acting_with(part, str(weights))) for part in parts]
+    if not (folder / RESULTS).is_file():
+        write_results(folder, {"complete": False} | evaluation.header())
+    (folder / CONFIG).write_text(config_to_yaml(evaluation.config))
+    return parts
+
+
+def _acting_with(part: Part, weights: str) -> Any:
+    """The part's config, with the policy in the folder ``weights``."""
+    ref = part.config.actor_rollout_ref
+    return replace(part.config, actor_rollout_ref=replace(ref, model=replace(ref.model, path=weights)))
+
+
+def measure(evaluation: Evaluation, parts: list[Part]) -> None:
+    """Run the episodes that are missing; each is written as it ends.
+
+    Raises:
+        CannotStart: the workers cannot be started.
+    """
+    done = evaluation.finished()
+    log = EpisodeLog(evaluation.folder, flush_every=1)
+    with closing(log), Progress(0, enabled="console" in evaluation.config.trainer.logger) as progress:
+        progress.stage("evaluation")
+        progress.episodes(len(evaluation.specs), len(done), sum(row.success for row in done.values()))
+        for part in parts:
+            missing = [spec for spec in part.specs if key_of(spec) not in done]
+            if not missing:
+                continue
+            with started(part) as workers:
+                sampling = Sampling.of(part.config.evaluate)
+                for episode in workers.rollout(missing, sampling, keep=False, after=0, expected_steps={}):
+                    log.add(EpisodeRow.of(episode.summary, 0, "eval"))
+                    progress.episode_done(episode.summary)
+
+
+@contextmanager
+def started(part: Part) -> Iterator[Workers]:
+    """The workers of a part, ready to act.
+
+    Raises:
+        CannotStart: they cannot be.
+    """
+    try:
+        workers = launch(part.config, part.plan)
+    except ValueError as error:
+        raise CannotStart(str(error)) from error
+    with closing(workers):
+        workers.sync(0)
+        yield workers
+
+
+def finish(evaluation: Evaluation) -> dict[str, Any] | None:
+    """Write the results of an evaluation whose episodes have been run; None when some could not be written.
+
+    Nothing in ``results.json`` tells how often it was interrupted.
+    """
+    rows = evaluation.finished()
+    if len(rows) < len(evaluation.specs):
+        return None
+    compact(evaluation.folder)
+    content = {"complete": True} | evaluation.header() | results(list(rows.values()))
+    write_results(evaluation.folder, content)
+    return content
+
+
+if __name__ == "__main__":
+    sys.exit(main())
