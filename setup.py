@@ -62,7 +62,11 @@ setup(
     packages=[*find_packages(include=["siirl", "siirl.*"]), "siirl.configs", "siirl.assets"],
     package_dir={"siirl.configs": "configs", "siirl.assets": "assets"},
     include_package_data=False,
-    package_data={"siirl.configs": ["**/*.yaml"], "siirl.assets": ["**/*"]},
+    package_data={
+        "siirl.configs": ["**/*.yaml"],
+        "siirl.assets": ["**/*"],
+        "siirl.observe.report": ["*.css", "*.js"],
+    },
     install_requires=INSTALL,
     extras_require={
         "libero": LIBERO,

@@ -1,44 +1,20 @@
 """What every benchmark shares: where results go, which machine and versions made them, and a printed table."""
 
 import gc
-import importlib.util
 import json
-import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from siirl.observe.machine import environment
+
 RESULTS = Path(__file__).parent / "results"
-
-
-def environment() -> dict[str, Any]:
-    """The machine and the versions behind a result, of those packages that are there."""
-    packages = ("torch", "transformers", "timm", "ray", "mujoco", "robosuite", "numpy")
-    present = [name for name in packages if importlib.util.find_spec(name)]
-    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
-    return gpu | {
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in present},
-    }
-
-
-def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 @dataclass

@@ -10,6 +10,7 @@ import numpy as np
 from siirl.data.trajectory import EpisodeSpec, Trajectory
 from siirl.envs.base import EnvObs, StepResult
 from siirl.envs.libero import LiberoEnv, to_libero_gripper
+from siirl.observe.timeline import Notebook
 from siirl.policies.base import ActionChunk, Policy, Sampling, stack_observations
 from siirl.roles.running import RunningEpisode, Weights
 from siirl.roles.slots import Died, EnvPool, Slots
@@ -29,7 +30,7 @@ class LockStep:
 
     def __init__(self, policy: Policy, pool: EnvPool, to_max_steps: bool) -> None:
         self.policy = policy
-        self.slots = Slots(pool)
+        self.slots = Slots(pool, Notebook("lock step"))
         self.to_max_steps = to_max_steps
         self.steps = 0  # all that were simulated, after an episode's end as well
 

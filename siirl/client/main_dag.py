@@ -3,6 +3,7 @@
 ``python -m siirl.client.main_dag --config-name=embodied_srpo_trainer key=value …``
 """
 
+import json
 import logging
 import sys
 from contextlib import ExitStack
@@ -20,10 +21,14 @@ from siirl.dag.run import Outcome, train
 from siirl.dag.session import Session, total_steps
 from siirl.data.manifest import Prompt, ensure_manifests
 from siirl.envs.base import ENVS
+from siirl.observe.journal import Journal
 from siirl.observe.progress import Progress
-from siirl.training.checkpoint import CONFIG
+from siirl.observe.report import REPORT, write_report
+from siirl.training.checkpoint import CONFIG, PLAN
 from siirl.training.run_folder import locked
 from siirl.workers.launch import launch
+
+log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as of a shell."""
@@ -45,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(argv: list[str]) -> int:
     """As `main`, but an interrupt is the caller's."""
     with ExitStack() as stack:
+        journal = stack.enter_context(Journal())
         try:
             config = parse_command_line(argv, preflight)
             plan = compile_plan(build_graph(config), config)
@@ -54,12 +60,26 @@ def run(argv: list[str]) -> int:
                 print(memory_estimate(config))
                 return 0
             session, executor = start(config, plan, stack)
+            journal.open(Path(config.trainer.default_local_dir), argv, session.step)
         except ValueError as error:
             print(error, file=sys.stderr)
             return 2
         outcome = train(config, session, executor)
     print(closing_lines(config, outcome))
+    if config.trainer.report:
+        report(Path(config.trainer.default_local_dir))
     return 0
+
+
+def report(run_folder: Path) -> None:
+    """Write the run's page; a run that is done is not undone by a page that cannot be written."""
+    try:
+        print(f"report: {write_report([run_folder], run_folder / REPORT)}")
+    except Exception as error:  # noqa: BLE001  (told, with what brings it about again)
+        log.warning(
+            "%s could not be written: %s: %s; python -m siirl.client.report %s tells more",
+            *(run_folder / REPORT, type(error).__name__, error, run_folder),
+        )
 
 
 def manifests(config: Config) -> tuple[list[Prompt], list[Prompt]]:
@@ -88,6 +108,7 @@ def start(config: Config, plan: Plan, stack: ExitStack) -> tuple[Session, Execut
     (run_folder / CONFIG).write_text(config_to_yaml(config))
     executor = Executor(plan, config, workers, progress.episode_done)
     stack.callback(executor.videos.close)
+    (run_folder / PLAN).write_text(json.dumps(plan.as_dict(), indent=1) + "\n")
     return session, executor
 
 

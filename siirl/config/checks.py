@@ -158,7 +158,7 @@ def most_held_out(config: Config) -> int:
 def check_schedule(config: Config) -> Iterator[str]:
     """Intervals, trackers and resuming."""
     trainer = config.trainer
-    for key in ("trainer.save_freq", "trainer.test_freq"):
+    for key in ("trainer.save_freq", "trainer.test_freq", "trainer.timeline_freq"):
         if get_value(config, key) == 0:
             yield refuse(config, key, "a number of steps ≥ 1, or -1 for never", f"{key}=-1")
     if len(set(trainer.logger)) < len(trainer.logger):

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from siirl.config.schema import Config
-from siirl.dag.executor import Batch, Executor
+from siirl.dag.batch import Batch
+from siirl.dag.executor import Executor
 from siirl.data.sampler import PromptSampler
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from siirl.config.keys import given, refuse
 from siirl.config.placement import (
@@ -77,6 +78,24 @@ class Plan:
         """Nodes that work on the whole step's batch after the rollout."""
         return tuple(n for n in self.nodes if n.per == "batch")
 
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as ``plan.json`` in the run folder holds it: nodes in order, slots with what lives there, roles."""
+        nodes = [
+            {
+                "name": n.name,
+                "role": n.role,
+                "op": getattr(n.op, "__name__", n.op),
+                "per": n.per,
+                "inputs": list(n.inputs),
+            }
+            for n in self.nodes
+        ]
+        slots = [
+            {"index": slot.index, "machine": slot.machine, "device": slot.device, "holds": self._holds(slot)}
+            for slot in self.slots
+        ]
+        return {"nodes": nodes, "slots": slots, "roles": {role: list(where) for role, where in self.placement.items()}}
+
     def describe(self) -> str:
         """The plan as text: nodes, edges, what lives on each slot, and the slots of each role."""
         lines = ["nodes (in order)"]
@@ -94,14 +113,17 @@ class Plan:
         return "\n".join(lines)
 
     def _describe_slot(self, slot: Slot) -> str:
+        return f"  slot {slot.index}: machine {slot.machine}, {slot.device}: {'; '.join(self._holds(slot))}"
+
+    def _holds(self, slot: Slot) -> list[str]:
+        """What lives on a slot: simulators, roles, weights."""
         parts = []
         processes = [zip(row, self.processes, strict=True) for row in self.env_slots]
         if simulators := sum(count for row in processes for place, count in row if place == slot.index):
             parts.append(f"{simulators} simulator{'s' * (simulators > 1)}")
         if roles := [role for role in WORKER_ROLES if slot.index in self.placement.get(role, ())]:
             parts.append(", ".join(roles))
-        parts += self._weights(slot.index)
-        return f"  slot {slot.index}: machine {slot.machine}, {slot.device}: {'; '.join(parts)}"
+        return [*parts, *self._weights(slot.index)]
 
     def _weights(self, slot: int) -> Iterator[str]:
         """What the slot holds of the policy."""

@@ -1,12 +1,12 @@
 """Runs a plan's nodes: episodes stream in, complete groups flow through the group nodes, batches through the rest."""
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from siirl.config.schema import Config
+from siirl.dag.batch import Batch
 from siirl.dag.columns import add_columns, target_of
 from siirl.dag.compile import Plan
 from siirl.dag.graph import Node, NodeOutput
@@ -23,46 +23,6 @@ GROUP_MINIMUM = 2
 
 LENGTH_LEARNING_RATE = 0.2
 """Weight of an episode in the moving average of its task's lengths, by which the next ones are ordered."""
-
-
-@dataclass
-class Batch:
-    """What a step's rollout gave.
-
-    Attributes:
-        episodes: those of the surviving groups, ordered by group and index.
-        summaries: of every episode that was run, dropped ones too.
-        groups: groups that were completed.
-        dropped: reason → number of groups dropped.
-        cancelled: of the episodes that ran when enough groups had survived.
-        surplus: episodes that ended and are not needed: of groups that survived too late, or that the cancel left incomplete.
-        gen_batches: generation batches that were rolled out.
-        sampler: where the sampler stood after it; a run that resumes after this step goes on from there.
-    """
-
-    episodes: list[Episode] = field(default_factory=list)
-    summaries: list[EpisodeSummary] = field(default_factory=list)
-    groups: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    cancelled: list[EpisodeSummary] = field(default_factory=list)
-    surplus: int = 0
-    gen_batches: int = 0
-    sampler: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def rewards(self) -> list[float] | None:
-        """The surviving episodes' rewards; None when no group survived."""
-        return [float(e.columns["reward"]) for e in self.episodes] or None
-
-    def metrics(self) -> dict[str, float]:
-        """``filter/*``: acceptance rate, drops by reason, generation batches; ``rollout/*``: what oversampling wasted."""
-        accepted = self.groups - self.dropped.total()
-        found = {"filter/acceptance_rate": accepted / self.groups, "filter/gen_batches": float(self.gen_batches)}
-        if self.cancelled or self.surplus:
-            found["rollout/surplus_episodes"] = float(self.surplus)
-            found["rollout/cancelled_episodes"] = float(len(self.cancelled))
-            found["rollout/cancelled_steps"] = float(sum(summary.steps for summary in self.cancelled))
-        return found | {f"filter/dropped_{reason}": float(n) for reason, n in self.dropped.items()}
 
 
 @dataclass(eq=False)
@@ -144,6 +104,7 @@ class Executor:
         on_start(0)
         batch.sampler = sampler.state_dict()
         kept.sort(key=lambda group: group.episodes[0].summary.spec.group_id)
+        batch.passed = {group.episodes[0].summary.spec.group_id for group in kept}
         batch.episodes = [episode for group in kept[:wanted] for episode in group.episodes]
         batch.surplus += sum(len(group.episodes) for group in kept[wanted:])
         batch.summaries = self.videos["train"].keep(step, batch.summaries, self.workers.videos)

@@ -45,6 +45,7 @@ def train(config: Config, session: Session, executor: Executor) -> Outcome:
                 with session.stage(node.name):
                     metrics |= executor.run_batch_node(node, batch.episodes)
             metrics |= rollout_metrics(batch.summaries, batch.rewards)
+            session.log_episodes(batch.rows(session.step))
             session.count_skipped(not batch.episodes)
             with session.stage("weight_sync"):
                 metrics |= executor.workers.sync(session.step)

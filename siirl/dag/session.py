@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from siirl.config.schema import Config
 from siirl.data.manifest import Prompt
 from siirl.data.sampler import PromptSampler, episode_specs
 from siirl.data.trajectory import EpisodeSpec, EpisodeSummary
+from siirl.observe.episodes import EpisodeLog, EpisodeRow
 from siirl.observe.metrics import MetricsLog, StepTimer, json_row, validation_metrics
 from siirl.observe.progress import Progress
+from siirl.observe.step_log import StepLog
+from siirl.observe.timeline import TIMELINE, Clock, Notebook, timeline_row
 from siirl.observe.trackers.make import make_trackers
 from siirl.training.checkpoint import CheckpointFailed, CheckpointManager
 from siirl.training.run_folder import weights_digest
@@ -53,7 +57,11 @@ class Session:
         workers.sync(self.step)
         self._metrics = MetricsLog(run_folder, resume_step=self.step, resume_row=self._resumed_row)
         self._trackers = make_trackers(config, run_folder, first_step=self.step)
+        self._episodes = EpisodeLog(run_folder, resume_step=self.step)
+        self._timeline = StepLog(run_folder / TIMELINE, resume_step=self.step)
         self._timer = StepTimer()
+        self._notebook = Notebook("driver")
+        self._began = time.monotonic()
 
     def _resume(self) -> None:
         trainer = self.config.trainer
@@ -75,12 +83,13 @@ class Session:
         """Start the clocks of the next step."""
         self.step += 1
         self._timer = StepTimer()
+        self._began = time.monotonic()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a part of the step as ``time/<name>`` and show it."""
         self.progress.stage(name)
-        with self._timer(name):
+        with self._timer(name), self._notebook.span("driver", name):
             yield
 
     def due(self, frequency: int) -> bool:
@@ -105,7 +114,8 @@ class Session:
         return episode_specs(self._validation_prompts, n=n, seed=self.config.trainer.seed, step=None)
 
     def validation_metrics(self, summaries: Sequence[EpisodeSummary]) -> dict[str, float]:
-        """``val/*`` of the episodes, remembering the success rate of the first and of the latest one after it."""
+        """Log the episodes; returns their ``val/*``, remembering the success rate of the first and of the latest one after it."""
+        self.log_episodes(EpisodeRow.of(summary, self.step, "val") for summary in summaries)
         metrics = validation_metrics(summaries)
         if self.success_before is None:
             self.success_before = metrics["val/success_rate"]
@@ -131,6 +141,7 @@ class Session:
             "row": json_row(self.step, self._with_totals(metrics)),
             "config": config_to_dict(self.config),
         }
+        self._episodes.flush()  # a run that resumes from here does not run them again
         try:
             with self._checkpoints.staging(self.step) as folder:
                 written = self._workers.submit("save", folder).result()
@@ -141,12 +152,26 @@ class Session:
         return {"checkpoint/failed": 0.0}
 
     def end_step(self, metrics: dict[str, float]) -> None:
-        """Log the step's metrics with its times."""
+        """Log the step's metrics with its times, and in some steps what every process did."""
         self.log(self._with_totals(metrics))
+        frequency = self.config.trainer.timeline_freq
+        if frequency > 0 and (self.step - 1) % frequency == 0:
+            self._log_timeline()
         self.progress.step_done(self.step, metrics)
 
     def _with_totals(self, metrics: dict[str, float]) -> dict[str, float]:
         return metrics | {"train/skipped_steps": float(self.skipped_steps)} | self._timer.metrics()
+
+    def _log_timeline(self) -> None:
+        end = time.monotonic()
+        seconds = end - self._began
+        recordings = [self._notebook.recording(seconds), *self._workers.recordings(seconds)]
+        self._timeline.append(timeline_row(self.step, self._began, end, Clock.here(), recordings))
+
+    def log_episodes(self, rows: Iterable[EpisodeRow]) -> None:
+        """Append to the run's episodes."""
+        for row in rows:
+            self._episodes.add(row)
 
     def log(self, metrics: dict[str, float]) -> None:
         """Send metrics of the current step to metrics.jsonl and the trackers."""
@@ -157,6 +182,8 @@ class Session:
     def close(self) -> None:
         """Flush logs and trackers."""
         self._metrics.close()
+        self._episodes.close()
+        self._timeline.close()
         for tracker in self._trackers:
             tracker.close()
 

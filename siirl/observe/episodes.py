@@ -93,7 +93,6 @@ class EpisodeRow:
         *,
         reward: float | None = None,
         kept: bool | None = None,
-        video: str | None = None,
     ) -> "EpisodeRow":
         """The row of an episode."""
         spec = summary.spec
@@ -119,7 +118,7 @@ class EpisodeRow:
             policy_version=summary.policy_version,
             reward=reward,
             kept=kept,
-            video=video,
+            video=summary.video,
         )
 
 

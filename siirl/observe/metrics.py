@@ -1,8 +1,6 @@
 """Metrics: what episodes say about the policy, where the time goes, and ``metrics.jsonl``."""
 
-import json
 import math
-import os
 import re
 import time
 from collections import Counter, defaultdict
@@ -14,75 +12,35 @@ from typing import Any
 import numpy as np
 
 from siirl.data.trajectory import EpisodeSummary
-from siirl.observe.backlog import Backlog
+from siirl.observe.step_log import StepLog
 from siirl.training.checkpoint import METRICS
 
 Metrics = Mapping[str, float]
 
 
-class MetricsLog:
-    """``metrics.jsonl`` in the run folder: one JSON object per call, with its ``step``, flushed at once.
-
-    While the disk is full, lines wait in memory.
+class MetricsLog(StepLog):
+    """``metrics.jsonl`` in the run folder: one JSON object per call, with its ``step``.
 
     Args:
         run_folder: created if absent.
-        resume_step: the step that the run resumes after. Lines of later steps, and a line that a crash cut short, are
-            removed first, atomically, because those steps are run again. 0: a new run; the file starts empty.
+        resume_step: the step that the run resumes after, see `StepLog`.
         resume_row: that step's `json_row`, put where a crash kept it from being logged.
     """
 
     def __init__(
         self, run_folder: str | Path, resume_step: int = 0, resume_row: Mapping[str, Any] | None = None
     ) -> None:
-        self.path = Path(run_folder) / METRICS
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in self._lines() if 0 <= _step_of(line) <= resume_step] if resume_step else []
-        if resume_row is not None and resume_step not in map(_step_of, kept):
-            kept.append(json.dumps(resume_row) + "\n")
-        replacement = self.path.with_suffix(".tmp")
-        with replacement.open("w") as file:
-            file.writelines(kept)
-            file.flush()
-            os.fsync(file.fileno())
-        replacement.replace(self.path)
-        self._backlog = Backlog(str(self.path), self._append)
-
-    def _lines(self) -> list[str]:
-        return self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+        super().__init__(Path(run_folder) / METRICS, resume_step, resume_row)
 
     def log(self, step: int, metrics: Metrics) -> None:
         """Append the `json_row` of ``metrics``."""
-        self._backlog.add(json.dumps(json_row(step, metrics)) + "\n")
-
-    def close(self) -> None:
-        """Write what still waits."""
-        self._backlog.close()
-
-    def _append(self, lines: Sequence[str]) -> None:
-        """Append all the lines, or none of them."""
-        self.path.touch()
-        size = self.path.stat().st_size
-        try:
-            with self.path.open("a") as file:
-                file.writelines(lines)
-        except OSError:
-            os.truncate(self.path, size)
-            raise
+        self.append(json_row(step, metrics))
 
 
 def json_row(step: int, metrics: Metrics) -> dict[str, float | None]:
     """``step`` and ``metrics`` as a line of metrics.jsonl holds them; NaN and infinity, which JSON has not, become null."""
     values = {name: float(value) for name, value in metrics.items()}
     return {"step": step} | {name: v if math.isfinite(v) else None for name, v in values.items()}
-
-
-def _step_of(line: str) -> int:
-    """The step of a line of metrics.jsonl; −1 for a line that was not written to its end."""
-    try:
-        return json.loads(line)["step"] if line.endswith("\n") else -1
-    except json.JSONDecodeError:
-        return -1
 
 
 def rollout_metrics(summaries: Sequence[EpisodeSummary], rewards: Sequence[float] | None = None) -> dict[str, float]:

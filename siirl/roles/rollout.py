@@ -15,6 +15,7 @@ import numpy as np
 
 from siirl.data.trajectory import CANCELLED, EpisodeSpec, Trajectory
 from siirl.envs.base import StepResult
+from siirl.observe.timeline import Notebook
 from siirl.policies.base import ActionChunk, Policy, PolicyInputs, Sampling, stack_observations
 from siirl.roles.queue import EpisodeSource
 from siirl.roles.running import RunningEpisode, Weights
@@ -54,6 +55,7 @@ class Rollout:
             on one, the other slots simulate.
         deterministic: act on one row at a time, so that numerics cannot depend on which rows are ready together.
         name: of this rollout among those that share a queue.
+        notebook: is told what the policy does, in the lane ``policy``, and what `Slots` tells of each slot.
 
     Attributes:
         lock: held during `Policy.act`; who changes the weights from another thread holds it meanwhile.
@@ -66,12 +68,14 @@ class Rollout:
         pipeline_stage_num: int = 1,
         deterministic: bool = False,
         name: str = "rollout",
+        notebook: Notebook | None = None,
     ) -> None:
         self.policy = policy
         self.name = name
         self.max_batch = 1 if deterministic else math.ceil(pool.num_slots / pipeline_stage_num)
         self.lock = threading.Lock()
-        self._slots = Slots(pool)
+        self._notebook = notebook or Notebook(name)
+        self._slots = Slots(pool, self._notebook)
         self._seconds_acting = 0.0
         self._news = threading.Condition()
         self._weights: Weights | None = None
@@ -170,6 +174,7 @@ class Rollout:
     def _open(self, run: _Run) -> None:
         run.gated = False
         self._slots.watch()
+        self._slots.got_weights(list(run.running))
         for episode in run.running.values():
             episode.skip_wait()
 
@@ -218,7 +223,7 @@ class Rollout:
         """Let the policy act on up to `max_batch` ready slots; an episode whose actions or log-probs are not finite ends here."""
         slots = [run.ready.popleft() for _ in range(min(len(run.ready), self.max_batch))]
         episodes = [run.running[slot] for slot in slots]
-        chunk, weights = self._decide(episodes, run.sampling)
+        chunk, weights = self._decide(slots, episodes, run.sampling)
         for row, (slot, episode) in enumerate(zip(slots, episodes, strict=True)):
             actions, log_probs = chunk.actions[row].numpy(), chunk.log_probs[row].numpy()
             values = None if chunk.values is None else chunk.values[row].numpy()
@@ -230,7 +235,9 @@ class Rollout:
             else:
                 self._slots.step(slot, actions)
 
-    def _decide(self, episodes: Sequence[RunningEpisode], sampling: Sampling) -> tuple[ActionChunk, Weights]:
+    def _decide(
+        self, slots: Sequence[int], episodes: Sequence[RunningEpisode], sampling: Sampling
+    ) -> tuple[ActionChunk, Weights]:
         """One chunk per episode, and which weights drew it."""
         began = time.monotonic()
         inputs = self._prepare(episodes)
@@ -240,7 +247,11 @@ class Rollout:
             locked, weights = time.monotonic(), self._weights
             assert weights is not None, "the gate is open"
             chunk = self.policy.act(inputs, seeds)
-        self._seconds_acting += time.monotonic() - locked + prepared - began
+        ended = time.monotonic()
+        self._seconds_acting += ended - locked + prepared - began
+        self._notebook.note("policy", "policy", began, prepared, len(slots))
+        self._notebook.note("policy", "policy", locked, ended, len(slots))
+        self._slots.acted(slots, began, ended)
         return chunk, weights
 
     def _prepare(self, episodes: Sequence[RunningEpisode]) -> PolicyInputs:
@@ -267,7 +278,9 @@ class Rollout:
         inputs = self._prepare([episode])
         with self.lock:
             episode.values.append(self.policy.value(inputs)[0].cpu().numpy())
-        self._seconds_acting += time.monotonic() - began
+        ended = time.monotonic()
+        self._seconds_acting += ended - began
+        self._notebook.note("policy", "policy", began, ended)
         return None if np.isfinite(episode.values[-1]).all() else "nan_value"
 
     def _give_up(self, run: _Run) -> Iterator[Trajectory]:

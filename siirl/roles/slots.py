@@ -9,15 +9,18 @@ import numpy as np
 
 from siirl.data.trajectory import EpisodeSpec
 from siirl.envs.base import EnvObs, StepResult
+from siirl.observe.timeline import Notebook, Span
 from siirl.roles.queue import Task, task_of
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A slot has something new: its first observation (after a reset), or the result of a step, one row each."""
+    """A slot has something new: its first observation (after a reset), or the result of a step, one row each. ``span``: when its
+    simulator worked on it, where somebody measured that."""
 
     slot: int
     result: EnvObs | StepResult
+    span: Span | None = None
 
 
 @dataclass(frozen=True)
@@ -49,18 +52,24 @@ class EnvPool(Protocol):
 class Slots:
     """A pool that remembers what its slots hold and what is under way, and how long slots were busy.
 
+    Args:
+        pool: the slots.
+        notebook: is told what each slot does, in the lane ``simulator <slot>``: ``reset`` and ``sim`` while its simulator works,
+            then ``weights`` while it waits for new ones, ``wait`` while the policy is busy with others, ``policy`` while it acts.
+
     Attributes:
         held: the task that each slot's simulator holds.
-        under_way: slots with a request whose answer was not seen yet.
+        under_way: slots with a request whose answer was not seen yet: its kind and since when.
         slot_seconds_while_waiting: seconds during which slots ran while episodes waited for one, times the slots.
         busy_slot_seconds_while_waiting: how many of them had a request under way.
     """
 
-    def __init__(self, pool: EnvPool) -> None:
-        self._pool = pool
+    def __init__(self, pool: EnvPool, notebook: Notebook) -> None:
+        self._pool, self._notebook = pool, notebook
         self.num_slots = pool.num_slots
         self.held: dict[int, Task] = {}
-        self.under_way: set[int] = set()
+        self.under_way: dict[int, tuple[str, float]] = {}
+        self._free_since: dict[int, float] = {}
         self.slot_seconds_while_waiting = 0.0
         self.busy_slot_seconds_while_waiting = 0.0
         self._busy, self._busy_until = 0.0, time.monotonic()
@@ -70,13 +79,13 @@ class Slots:
         """See `EnvPool.reset`."""
         self._clock()
         self.held[slot] = task_of(spec)
-        self.under_way.add(slot)
+        self.under_way[slot] = "reset", self._busy_until
         self._pool.reset(slot, spec)
 
     def step(self, slot: int, actions: np.ndarray) -> None:
         """See `EnvPool.step`."""
         self._clock()
-        self.under_way.add(slot)
+        self.under_way[slot] = "sim", self._busy_until
         self._pool.step(slot, actions)
 
     def wait(self, block: bool) -> Sequence[Ready | Died]:
@@ -84,10 +93,34 @@ class Slots:
         events = self._pool.wait(block)
         self._clock()
         for event in events:
-            self.under_way.discard(event.slot)
+            kind, asked = self.under_way.pop(event.slot, ("lost", self._busy_until))
+            start, end = asked, self._busy_until
             if isinstance(event, Died):
                 self.held.pop(event.slot, None)
+                kind = "lost"
+            elif event.span is not None:
+                start, end, _ = event.span
+            self._note(event.slot, kind, start, end)
+            self._free_since[event.slot] = end
         return events
+
+    def acted(self, slots: Sequence[int], start: float, end: float) -> None:
+        """The policy acted on what these slots had answered."""
+        for slot in slots:
+            self._note(slot, "wait", self._free_since[slot], start)
+            self._note(slot, "policy", start, end)
+
+    def got_weights(self, slots: Sequence[int]) -> None:
+        """The weights for which these slots waited, if they answered before, are in place."""
+        now = time.monotonic()
+        for slot in slots:
+            if slot not in self.under_way:
+                self._note(slot, "weights", self._free_since[slot], now)
+                self._free_since[slot] = now
+
+    def _note(self, slot: int, kind: str, start: float, end: float) -> None:
+        if end > start:
+            self._notebook.note(f"simulator {slot}", kind, start, end)
 
     @property
     def busy_slot_seconds(self) -> float:

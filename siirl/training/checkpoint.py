@@ -19,6 +19,12 @@ log = logging.getLogger(__name__)
 STATE, SUMS, LATEST = "trainer_state.json", "SHA256SUMS", "latest_checkpointed_iteration.txt"
 METRICS = "metrics.jsonl"
 CONFIG = "config.yaml"
+PLAN = "plan.json"
+WRITTEN = (
+    *(METRICS, CONFIG, "episodes", "episodes.parquet", "timeline.jsonl", "journal.jsonl", PLAN),
+    *("videos", "report.html"),
+)
+"""What a run writes beside its checkpoints."""
 TEMPORARY = ".tmp"
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
@@ -111,7 +117,7 @@ class CheckpointManager:
 
         Checkpoints newer than it (broken ones, those of a run that is now repeated from an earlier step, and with
         ``disable`` all of them) are moved to ``set_aside_1/`` and so on: they must be neither resumed from nor counted.
-        A run that starts anew also leaves metrics and config of the one before there.
+        A run that starts anew also leaves what the one before wrote beside them there (`WRITTEN`).
 
         Args:
             resume_mode: ``auto``, the newest checkpoint that verifies, if there is any; ``disable``, none;
@@ -139,7 +145,7 @@ class CheckpointManager:
         names = [f"global_step_{s}" for s in self.steps() if s > step]
         metrics = self.folder / METRICS
         if step < 0 and metrics.is_file() and metrics.stat().st_size:
-            names += [name for name in (METRICS, CONFIG) if (self.folder / name).is_file()]
+            names += [name for name in WRITTEN if (self.folder / name).exists()]
         if not names:
             return
         number = 1

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from siirl.data.trajectory import Episode, EpisodeSpec
+from siirl.observe.timeline import Recording
 from siirl.observe.video.choice import Reel
 from siirl.roles.queue import ExpectedSteps
 
@@ -72,6 +73,10 @@ class Workers(Protocol):
         Returns:
             ``weight_sync/bytes``, sent to other processes.
         """
+        ...
+
+    def recordings(self, seconds: float) -> list[Recording]:
+        """What node workers (the first `MOST_WORKERS`) and their simulators did in the last ``seconds``."""
         ...
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from ray.actor import ActorHandle
 
 from siirl.config.schema import Config
 from siirl.envs.base import ENVS, EnvObs, StepResult
+from siirl.observe.timeline import Clock, Span
 from siirl.roles.slots import Died, Ready
 from siirl.workers.base import WorkerLostError
 from siirl.workers.pool import Requests, SlotMap
@@ -44,13 +45,15 @@ class EnvWorker:
         self._env = factory(replace(embodied.env, num_envs=held), wrist=embodied.num_images_in_input > 1)
         assert self._env.num_slots == held, "an env has as many slots as it was told to, up to max_slots_per_process"
 
-    def reset(self, slots: list[int], specs: list[Any]) -> EnvObs:
-        """See `Env.reset`."""
-        return self._env.reset(slots, specs)
+    def reset(self, slots: list[int], specs: list[Any]) -> tuple[EnvObs, Span]:
+        """See `Env.reset`; and when that was."""
+        start = time.monotonic()
+        return self._env.reset(slots, specs), Span(start, time.monotonic(), Clock.here())
 
-    def step(self, slots: list[int], actions: Any) -> StepResult:
-        """See `Env.step`."""
-        return self._env.step(slots, actions)
+    def step(self, slots: list[int], actions: Any) -> tuple[StepResult, Span]:
+        """See `Env.step`; and when that was."""
+        start = time.monotonic()
+        return self._env.step(slots, actions), Span(start, time.monotonic(), Clock.here())
 
     def pid(self) -> int:
         """The number of this process on its machine."""
@@ -139,7 +142,8 @@ class RayEnvPool(SlotMap):
     def _collect(self, ref: ray.ObjectRef) -> list[Ready | Died]:
         call = self._calls.pop(ref)
         try:
-            return list(self.split(call.env, call.slots, get(ref)))
+            result, span = get(ref)
+            return list(self.split(call.env, call.slots, result, span.on(Clock.here())))
         except WorkerLostError as error:
             late = f"no answer within actor_rollout_ref.embodied.env.step_timeout={self._timeout:g} s"
             return self._died(call, late if call.killed else str(error.__cause__))

@@ -1,5 +1,6 @@
 """Workers without Ray: everything in this process, one call after the other. For debuggers and Ray-less machines."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from siirl.config.schema import Config
 from siirl.dag.compile import Plan
 from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Trajectory
 from siirl.envs.base import ENVS
+from siirl.observe.timeline import Clock, Recording, Span
 from siirl.observe.video.choice import Reel
 from siirl.policies.base import Sampling
 from siirl.roles.queue import EpisodeQueue, ExpectedSteps
@@ -36,7 +38,9 @@ class InlinePool(SlotMap):
         if call is None:
             return []
         method, slots, argument = call
-        return self.split(0, slots, getattr(self._env, method)(slots, argument))
+        start = time.monotonic()
+        result = getattr(self._env, method)(slots, argument)
+        return self.split(0, slots, result, Span(start, time.monotonic(), Clock.here()))
 
     def close(self) -> None:
         """Free the simulator."""
@@ -126,6 +130,10 @@ class InlineWorkers:
     def sync(self, step: int) -> dict[str, float]:
         """See `Workers.sync`."""
         return self._worker.sync(step)
+
+    def recordings(self, seconds: float) -> list[Recording]:
+        """See `Workers.recordings`."""
+        return [self._worker.recording(seconds)]
 
     def close(self) -> None:
         """Free the simulator."""

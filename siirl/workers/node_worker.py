@@ -17,6 +17,7 @@ from siirl.config.schema import Config
 from siirl.dag.graph import EpisodesFn, NodeOutput
 from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Stored, Target, Trajectory
 from siirl.embeddings.base import ENCODERS, encoder_name
+from siirl.observe.timeline import Notebook, Recording
 from siirl.observe.video.choice import Reel
 from siirl.observe.video.recorder import Recorder
 from siirl.policies.base import POLICIES, Policy, Sampling, ValueHeadSettings
@@ -67,6 +68,7 @@ class NodeWorker:
         cores = max(1, int(len(os.sched_getaffinity(0)) * seat.share))
         self._threads = config.trainer.cpu_threads or cores
         self._config, self._device, self._store = config, torch.device(device), store
+        self._notebook = Notebook(f"slot {seat.slot.index}")
         self._per_action = REWARDS.get(config.algorithm.reward).per_action
         self._trainer: Trainer[Any] | None = None
         self._rollout: Rollout | None = None
@@ -83,7 +85,8 @@ class NodeWorker:
             assert pool is not None
             acting = self.trainer.policy if shares_weights else self._load(acting_only=True)
             name = f"rollout {seat.slot.index}"
-            self._rollout = Rollout(acting, pool, rollout.pipeline_stage_num, config.trainer.deterministic, name)
+            how = rollout.pipeline_stage_num, config.trainer.deterministic, name, self._notebook
+            self._rollout = Rollout(acting, pool, *how)
         if seat.rank is not None and not (shares_weights and seat.world == 1):
             trained = self._trainer.policy.model if self._trainer else None
             copy = None if acting is None or shares_weights else acting.model
@@ -148,7 +151,7 @@ class NodeWorker:
     def sync(self, step: int) -> dict[str, float]:
         """Exchange weights with the other workers (collective), and let the rollout act with those of ``step``."""
         _use_threads(1)
-        with self._rollout.lock if self._rollout else nullcontext():
+        with self._notebook.span("weights", "sync"), self._rollout.lock if self._rollout else nullcontext():
             version = self._trainer.version if self._trainer else None
             sent = 0
             if self._weight_sync:
@@ -161,12 +164,17 @@ class NodeWorker:
         """Embed n trajectories; the embeddings, float32 [E] each, stay here. None for one that is NaN or infinite."""
         _use_threads(1)
         assert self._embedder is not None, "no embedding is placed here"
-        embeddings = self._embedder.embed(self._store.fetch(references))
+        with self._notebook.span("embedding", "embed", len(references)):
+            embeddings = self._embedder.embed(self._store.fetch(references))
         return [Stored(self._store.put(one)) if np.isfinite(one).all() else None for one in embeddings]
 
     def call(self, function: EpisodesFn, episodes: Sequence[Episode]) -> NodeOutput:
         """What a node's function returns for episodes; of their columns, `Stored` ones are fetched first."""
         _use_threads(1)
+        with self._notebook.span("functions", getattr(function, "__name__", "function"), len(episodes)):
+            return self._call(function, episodes)
+
+    def _call(self, function: EpisodesFn, episodes: Sequence[Episode]) -> NodeOutput:
         stored = [value.handle for e in episodes for value in e.columns.values() if isinstance(value, Stored)]
         values = iter(self._store.fetch(stored))
 
@@ -178,15 +186,21 @@ class NodeWorker:
     def update(self, references: Sequence[Any], chunks: Sequence[int], targets: Sequence[Target]) -> dict[str, float]:
         """Train on n trajectories (collective over the actor's ranks); returns the update's metrics."""
         _use_threads(self._threads)
-        return self.trainer.update(references, chunks, targets, self._store.fetch)
+        with self._notebook.span("actor", "update", len(references)):
+            return self.trainer.update(references, chunks, targets, self._store.fetch)
 
     def save(self, folder: Path) -> list[str]:
         """Write this rank's shards of model, optimizer and scheduler; returns the names of all ranks' files."""
-        return self.trainer.save(folder)
+        with self._notebook.span("actor", "save"):
+            return self.trainer.save(folder)
 
     def load(self, folder: Path) -> None:
         """Read what `save` wrote."""
         self.trainer.load(folder)
+
+    def recording(self, seconds: float) -> Recording:
+        """What this worker and its simulators did in the last ``seconds``."""
+        return self._notebook.recording(seconds)
 
     def stats(self) -> dict[str, float]:
         """Counters of the rollout role since the start, for benchmarks."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from siirl.data.trajectory import EpisodeSpec
 from siirl.envs.base import EnvObs, StepResult
+from siirl.observe.timeline import Span
 from siirl.roles.slots import Ready
 
 
@@ -69,7 +70,9 @@ class SlotMap:
         """The slots that an env holds, ascending."""
         return [slot for slot, (owner, _) in enumerate(self.places) if owner == env]
 
-    def split(self, env: int, slots: Sequence[int], result: EnvObs | StepResult) -> list[Ready]:
-        """One answer per slot from a batched result; ``slots`` as the env counts them."""
+    def split(
+        self, env: int, slots: Sequence[int], result: EnvObs | StepResult, span: Span | None = None
+    ) -> list[Ready]:
+        """One answer per slot from a batched result that was computed in ``span``; ``slots`` as the env counts them."""
         own = self.slots_of(env)
-        return [Ready(own[slot], result.row(i)) for i, slot in enumerate(slots)]
+        return [Ready(own[slot], result.row(i), span) for i, slot in enumerate(slots)]

@@ -15,6 +15,7 @@ from siirl.config.schema import Config
 from siirl.dag.compile import Plan, Slot
 from siirl.data.trajectory import Episode, EpisodeSpec
 from siirl.envs.base import ENVS
+from siirl.observe.timeline import MOST_WORKERS, Recording
 from siirl.observe.video.choice import Reel
 from siirl.policies.base import Sampling
 from siirl.roles.queue import EpisodeQueue, EpisodeSource, ExpectedSteps
@@ -209,6 +210,10 @@ class RayWorkers:
         """See `Workers.sync`."""
         members = [n for n, seat in zip(self.nodes, self._seats, strict=True) if seat.roles & {"actor", "rollout"}]
         return get_all([node.sync.remote(step) for node in members])[0]
+
+    def recordings(self, seconds: float) -> list[Recording]:
+        """See `Workers.recordings`."""
+        return get_all([node.recording.remote(seconds) for node in self.nodes[:MOST_WORKERS]])
 
     def stats(self) -> list[dict[str, float]]:
         """`NodeWorker.stats` of every worker that rolls out."""

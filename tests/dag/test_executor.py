@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from siirl.config.schema import Config
+from siirl.dag.batch import Batch
 from siirl.dag.compile import Plan, compile_plan
-from siirl.dag.executor import Batch, Executor
+from siirl.dag.executor import Executor
 from siirl.dag.graph import Node, NodeOutput
 from siirl.dag.pipelines import build_graph
 from siirl.data.manifest import Prompt

@@ -47,6 +47,7 @@ SMALL: dict[str, Any] = {
     "trainer.save_freq": 1,
     "trainer.val_before_train": "false",
     "trainer.logger": "[]",
+    "trainer.report": "false",
     "trainer.cpu_threads": 1,
 }
 TOY = {f"{ENV}.env_type": "toy", f"{ENV}.env_name": "toy", f"{ENV}.max_steps": 24, f"{ENV}.image_size": 32}
