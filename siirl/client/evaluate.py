@@ -18,9 +18,11 @@ from siirl.client.main_dag import INTERRUPTED
 from siirl.config.estimate import memory_estimate
 from siirl.config.evaluation import FOLDER
 from siirl.config.load import config_to_yaml
+from siirl.data.trajectory import EpisodeSpec, EpisodeSummary
 from siirl.observe.episodes import COMPACTED, EpisodeLog, EpisodeRow, compact
 from siirl.observe.progress import Progress
 from siirl.observe.results import RESULTS, results, show_results, write_results
+from siirl.observe.video.shelf import Shelf
 from siirl.policies.base import Sampling
 from siirl.training.checkpoint import CONFIG
 from siirl.training.export import export
@@ -132,6 +134,7 @@ def measure(evaluation: Evaluation, parts: list[Part]) -> None:
         CannotStart: the workers cannot be started.
     """
     done = evaluation.finished()
+    ended = [_summary(row, evaluation.specs[key]) for key, row in done.items()]
     log = EpisodeLog(evaluation.folder, flush_every=1)
     with closing(log), Progress(0, enabled="console" in evaluation.config.trainer.logger) as progress:
         progress.stage("evaluation")
@@ -140,11 +143,19 @@ def measure(evaluation: Evaluation, parts: list[Part]) -> None:
             missing = [spec for spec in part.specs if key_of(spec) not in done]
             if not missing:
                 continue
-            with started(part) as workers:
-                sampling = Sampling.of(part.config.evaluate)
-                for episode in workers.rollout(missing, sampling, keep=False, after=0, expected_steps={}):
-                    log.add(EpisodeRow.of(episode.summary, 0, "eval"))
+            videos = Shelf(part.config.actor_rollout_ref.embodied.env.val_video_cfg, evaluation.folder, "eval")
+            with started(part) as workers, closing(videos):
+                sampling, reel = Sampling.of(part.config.evaluate), videos.reel(0)
+                for episode in workers.rollout(missing, sampling, keep=False, after=0, expected_steps={}, reel=reel):
+                    ended.append(episode.summary)
+                    with_video = videos.keep(0, ended, workers.videos)[-1]
+                    log.add(EpisodeRow.of(with_video, 0, "eval"))
                     progress.episode_done(episode.summary)
+
+
+def _summary(row: EpisodeRow, spec: EpisodeSpec) -> EpisodeSummary:
+    """What is needed of an episode that ended before this start, to choose whose videos stay."""
+    return EpisodeSummary(spec, row.success, row.steps, row.chunks, row.truncated, row.policy_version, row.drop_reason)
 
 
 @contextmanager

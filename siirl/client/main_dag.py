@@ -103,9 +103,9 @@ def start(config: Config, plan: Plan, stack: ExitStack) -> tuple[Session, Execut
     session = Session(config, workers, prompts, progress)
     stack.callback(session.close)
     (run_folder / CONFIG).write_text(config_to_yaml(config))
-    (run_folder / PLAN).write_text(json.dumps(plan.as_dict(), indent=1) + "\n")
     executor = Executor(plan, config, workers, progress.episode_done)
     stack.callback(executor.videos.close)
+    (run_folder / PLAN).write_text(json.dumps(plan.as_dict(), indent=1) + "\n")
     return session, executor
 
 

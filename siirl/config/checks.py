@@ -252,7 +252,7 @@ def check_outputs(config: Config) -> Iterator[str]:
 def check_videos(config: Config) -> Iterator[str]:
     """Training and validation number their steps alike, and so need a folder each."""
     folders = [get_value(config, f"{key}.video_base_dir") for key in VIDEOS]
-    if None not in folders and len({Path(folder).absolute() for folder in folders}) == 1:
+    if None not in folders and len({os.path.abspath(folder) for folder in folders}) == 1:
         key, other = (f"{key}.video_base_dir" for key in reversed(VIDEOS))
         yield refuse(
             config, key, f"another folder than {other}", f"{key}={folders[0]}/val, and {other}={folders[0]}/train"

@@ -137,4 +137,5 @@ class InlineWorkers:
 
     def close(self) -> None:
         """Free the simulator."""
+        self._worker.close()
         self._pool.close()

@@ -202,6 +202,10 @@ class NodeWorker:
         """What this worker and its simulators did in the last ``seconds``."""
         return self._notebook.recording(seconds)
 
+    def close(self) -> None:
+        """End what runs beside the calls."""
+        self._recorder.close()
+
     def stats(self) -> dict[str, float]:
         """Counters of the rollout role since the start, for benchmarks."""
         return self.rollout.stats()

@@ -300,3 +300,29 @@ def test_several_slots_share_the_episodes_and_lose_none_when_a_simulator_dies(po
         (task, trial) for task in (0, 1) for trial in range(4)
     ]
     assert sum(row.retries for row in found) == 1
+
+
+def test_videos_of_an_evaluation_that_was_killed_are_those_of_one_run(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filmed = {f"{ENV}.val_video_cfg.save_video": "true", f"{ENV}.val_video_cfg.max_per_task": 1}
+    evaluate(tmp_path / "whole", policy, filmed)
+    add = EpisodeLog.add
+
+    def crashing(self: EpisodeLog, row: EpisodeRow) -> None:
+        add(self, row)
+        if row.task_id == 1:
+            raise ArithmeticError("the power is gone")
+
+    with monkeypatch.context() as crash:
+        crash.setattr(EpisodeLog, "add", crashing)
+        with pytest.raises(ArithmeticError):
+            main(arguments(tmp_path / "parts", policy, filmed))
+    assert main(arguments(tmp_path / "parts", policy, filmed)) == 0
+    whole, parts = (
+        sorted(str(file.relative_to(tmp_path / name)) for file in (tmp_path / name).rglob("*.mp4"))
+        for name in ("whole", "parts")
+    )
+    assert whole == parts
+    assert len(whole) == 2
+    assert set(whole) <= {row.video for row in rows(tmp_path / "parts")}

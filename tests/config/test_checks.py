@@ -51,6 +51,11 @@ IMPOSSIBLE = [
         f"{SAMPLING}.oversample_factor=1.5",
         "nothing is dropped",
     ),
+    (
+        {f"{ENV}.video_cfg.video_base_dir": "logs/../logs", f"{ENV}.val_video_cfg.video_base_dir": "logs"},
+        f"{ENV}.val_video_cfg.video_base_dir=logs",
+        f"another folder than {ENV}.video_cfg.video_base_dir",
+    ),
     ({f"{REF}.rollout.do_sample": False}, f"{REF}.rollout.n=8", f"{REF}.rollout.do_sample=true"),
     ({f"{REF}.rollout.val_kwargs.n": 2}, f"{REF}.rollout.val_kwargs.n=2", "val_kwargs.do_sample=true"),
     ({f"{REF}.rollout.top_k": 0}, f"{REF}.rollout.top_k=0", "-1 for off"),
@@ -208,8 +213,12 @@ def test_compiling_for_the_cpu_needs_a_compiler(
     assert check_config(config) == []
 
 
-@pytest.mark.parametrize("key", ["data.train_files", "trainer.default_local_dir", "trainer.tensorboard_dir"])
+@pytest.mark.parametrize(
+    "key",
+    ["data.train_files", "trainer.default_local_dir", "trainer.tensorboard_dir", f"{ENV}.video_cfg.video_base_dir"],
+)
 def test_output_needs_a_folder(config: Config, tmp_path: Path, key: str) -> None:
+    config.actor_rollout_ref.embodied.env.video_cfg.save_video = True
     (tmp_path / "file").touch()
     set_value(config, key, str(tmp_path / "file" / "deeper" / "name"))
     (line,) = check_config(config)

@@ -17,6 +17,7 @@ OF_THE_RUN = {
     "trainer.resume_mode",
     "trainer.seed",
     "trainer.logger",
+    *(f"actor_rollout_ref.embodied.env.video_cfg.{name}" for name in ("save_video", "info_on_video", "video_base_dir")),
 }
 OF_VALIDATION = {
     "trainer.test_freq",

@@ -19,7 +19,11 @@ FILMED = {
     "trainer.val_before_train": "true",
 }
 TWO_WORKERS = {"cluster.num_cpu_slots_per_node": 2}
-AHEAD = {"trainer.max_staleness": 1, "trainer.test_freq": -1}
+AHEAD = TWO_WORKERS | {
+    "cluster.component_placement": "{env: 0, rollout: 0, actor: 1}",
+    "trainer.max_staleness": 1,
+    "trainer.test_freq": -1,
+}
 
 
 def videos(folder: Path) -> dict[str, int]:

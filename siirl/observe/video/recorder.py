@@ -13,7 +13,7 @@ from siirl.observe.video.encoding import encode
 
 log = logging.getLogger(__name__)
 
-MOST_WAITING = 16
+MOST_WAITING = 8
 """Episodes whose frames wait to be encoded; while there are as many, further ones get no video."""
 REELS_KEPT = 2
 """Of each split: the next rollout may begin while the videos of the last one are still asked for."""

@@ -1,0 +1,164 @@
+"""What videos and trackers cost the rollout.
+
+``python -m benchmarks.observing`` rolls the same episodes of the quickstart out through Ray, with and without them in turns,
+because the machine's speed drifts; `trainer.deterministic` makes the episodes bit for bit the same. With them, videos are drawn
+with text, encoded and written as in a training step, and each tracker gets a row of 40 metrics for every episode, where a
+training step has one. Trackers whose package is not installed are left out; the others record offline, in processes that are
+started before the clock. Beside the ratio: how long one core takes for a video alone.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from benchmarks.common import print_table, write_result
+from siirl.client.main_dag import manifests
+from siirl.config.load import load_config
+from siirl.config.schema import Config, VideoConfig
+from siirl.dag.compile import compile_plan
+from siirl.dag.pipelines import build_graph
+from siirl.data.sampler import episode_specs
+from siirl.data.trajectory import EpisodeSpec, Trajectory
+from siirl.observe.trackers.base import Tracker
+from siirl.observe.trackers.make import make_trackers, missing_packages
+from siirl.observe.video.drawing import frames
+from siirl.observe.video.encoding import encode
+from siirl.observe.video.shelf import Shelf
+from siirl.policies.base import Sampling
+from siirl.workers.ray_workers import RayWorkers
+
+TRACKERS = ("tensorboard", "wandb", "swanlab", "trackio")
+ROW = {f"group/metric_{i}": i / 7 for i in range(40)}
+SETTLE_SECONDS = 8.0
+"""In which the trackers' processes begin their runs."""
+VIDEO = VideoConfig(save_video=True, info_on_video=True)
+
+
+def main() -> None:
+    """Measure, print and write ``results/observing.json``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--prompts", type=int, default=4, help="prompts of one task; each is rolled out rollout.n times"
+    )
+    parser.add_argument("--repeats", type=int, default=4, help="pairs of rollouts")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    given = parser.parse_args()
+    config = load_config("quickstart", ["trainer.deterministic=true", *given.overrides])
+    config.trainer.logger = installed(config)
+    offline()
+    prompts = manifests(config)[0]
+    of_one_task = [p for p in prompts if p.task_id == prompts[0].task_id][: given.prompts]
+    specs = episode_specs(of_one_task, n=config.actor_rollout_ref.rollout.n, seed=0, step=1)
+    workers = RayWorkers(config, compile_plan(build_graph(config), config))
+    try:
+        workers.sync(0)
+        roll_out(workers, config, specs[: 2 * config.actor_rollout_ref.embodied.env.num_envs])  # builds the simulators
+        pairs = [pair(workers, config, specs, number) for number in range(given.repeats)]
+        alone = video_seconds(workers, config, specs[:4])
+    finally:
+        workers.close()
+    report(config, pairs, alone)
+
+
+def installed(config: Config) -> list[str]:
+    """The trackers that can be had here."""
+    found = []
+    for name in TRACKERS:
+        config.trainer.logger = [name]
+        if not list(missing_packages(config)):
+            found.append(name)
+    return found
+
+
+def offline() -> None:
+    """No tracker speaks to anybody."""
+    os.environ |= {"WANDB_MODE": "offline", "SWANLAB_MODE": "offline", "TRACKIO_DIR": tempfile.mkdtemp()}
+
+
+def pair(workers: RayWorkers, config: Config, specs: list[EpisodeSpec], number: int) -> dict[str, Any]:
+    """The same episodes with and without; which comes first changes."""
+    row: dict[str, Any] = {}
+    for kind in ("plain", "observed")[:: 1 if number % 2 == 0 else -1]:
+        if kind == "plain":
+            row |= {"plain_s": (measured := roll_out(workers, config, specs))[0]}
+        else:
+            with observers(config) as (shelf, trackers):
+                row |= {
+                    "observed_s": (measured := roll_out(workers, config, specs, shelf, trackers, step=number + 1))[0]
+                }
+            row["videos"] = len(list(shelf.folder.rglob("*.mp4")))
+        assert row.setdefault("steps", measured[1]) == measured[1], "the episodes are the same"
+    row["ratio"] = row["observed_s"] / row["plain_s"]
+    print(row, flush=True)
+    return row
+
+
+@contextmanager
+def observers(config: Config) -> Iterator[tuple[Shelf, list[Tracker]]]:
+    """A shelf for videos and trackers, in a folder that is removed in the end."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        trackers, shelf = make_trackers(config, folder), Shelf(VIDEO, Path(folder), "train")
+        time.sleep(SETTLE_SECONDS)
+        yield shelf, trackers
+        shelf.close()
+        for tracker in trackers:
+            tracker.close()
+
+
+def roll_out(
+    workers: RayWorkers,
+    config: Config,
+    specs: list[EpisodeSpec],
+    shelf: Shelf | None = None,
+    trackers: list[Tracker] | None = None,
+    step: int = 0,
+) -> tuple[float, int]:
+    """Seconds until the last episode has ended, and all steps."""
+    sampling, reel = Sampling.of(config.actor_rollout_ref.rollout), shelf.reel(step) if shelf else None
+    began, summaries = time.perf_counter(), []
+    for episode in workers.rollout(specs, sampling, keep=True, after=0, expected_steps={}, reel=reel):
+        summaries.append(episode.summary)
+        for tracker in trackers or ():
+            tracker.log(len(summaries), ROW)
+    if shelf:
+        shelf.keep(step, summaries, workers.videos)
+    return time.perf_counter() - began, sum(summary.steps for summary in summaries)
+
+
+def video_seconds(workers: RayWorkers, config: Config, specs: list[EpisodeSpec]) -> list[float]:
+    """Seconds of one core for the video of each episode."""
+    sampling, seconds = Sampling.of(config.actor_rollout_ref.rollout), []
+    for episode in workers.rollout(specs, sampling, keep=True, after=0, expected_steps={}):
+        trajectory: Trajectory = ray.get(episode.trajectory)
+        began = time.thread_time()
+        encode(frames(trajectory, info=True), VIDEO.fps)
+        seconds.append(time.thread_time() - began)
+    return seconds
+
+
+def report(config: Config, pairs: list[dict[str, Any]], alone: list[float]) -> None:
+    """Medians as a table and as JSON."""
+    ratio = statistics.median(row["ratio"] for row in pairs)
+    table = [
+        ["rollout without, s", f"{statistics.median(row['plain_s'] for row in pairs):.1f}"],
+        ["rollout with videos and trackers, s", f"{statistics.median(row['observed_s'] for row in pairs):.1f}"],
+        ["ratio", f"{ratio:.3f} ({min(row['ratio'] for row in pairs):.3f} – {max(row['ratio'] for row in pairs):.3f})"],
+        ["videos of a rollout", str(pairs[0]["videos"])],
+        ["one core for a video alone, s", f"{statistics.median(alone):.3f}"],
+        ["trackers", ", ".join(config.trainer.logger)],
+    ]
+    print_table("videos and trackers", ["", "median"], table)
+    result = {"ratio": ratio, "video_core_s": alone, "trackers": config.trainer.logger, "pairs": pairs}
+    print(write_result("observing", result))
+
+
+if __name__ == "__main__":
+    main()
