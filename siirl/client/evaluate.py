@@ -20,7 +20,9 @@ from siirl.config.evaluation import FOLDER
 from siirl.config.load import config_to_yaml
 from siirl.data.trajectory import EpisodeSpec, EpisodeSummary
 from siirl.observe.episodes import COMPACTED, EpisodeLog, EpisodeRow, compact
+from siirl.observe.journal import Journal
 from siirl.observe.progress import Progress
+from siirl.observe.report import write_at_end
 from siirl.observe.results import RESULTS, results, show_results, write_results
 from siirl.observe.video.shelf import Shelf
 from siirl.policies.base import Sampling
@@ -53,6 +55,7 @@ def run(argv: list[str]) -> int:
     """As `main`, but an interrupt is the caller's."""
     console = Console(highlight=False)
     with ExitStack() as stack:
+        journal = stack.enter_context(Journal())
         try:
             evaluation = prepare(argv)
             console.print(describe(evaluation), soft_wrap=True)
@@ -61,6 +64,7 @@ def run(argv: list[str]) -> int:
                     console.print(part.plan.describe(), memory_estimate(part.config), sep="\n", soft_wrap=True)
                 return 0
             parts = begin(evaluation, stack)
+            journal.open(evaluation.folder, argv, step=0)
         except ValueError as error:
             print(error, file=sys.stderr)
             return 2
@@ -78,6 +82,8 @@ def run(argv: list[str]) -> int:
         return 1
     show_results(content, console)
     console.print(f"{RESULTS}, {COMPACTED}, {CONFIG}: {evaluation.folder}", soft_wrap=True)
+    if evaluation.config.trainer.report:
+        write_at_end(evaluation.folder)
     return 0
 
 

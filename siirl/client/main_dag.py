@@ -22,12 +22,10 @@ from siirl.data.manifest import Prompt, ensure_manifests
 from siirl.envs.base import ENVS
 from siirl.observe.journal import Journal
 from siirl.observe.progress import Progress
-from siirl.observe.report import REPORT, write_report
+from siirl.observe.report import write_at_end
 from siirl.training.checkpoint import CONFIG, PLAN
 from siirl.training.run_folder import locked
 from siirl.workers.launch import launch
-
-log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as of a shell."""
@@ -64,19 +62,8 @@ def run(argv: list[str]) -> int:
         outcome = train(config, session, executor)
     print(closing_lines(config, outcome))
     if config.trainer.report:
-        report(Path(config.trainer.default_local_dir))
+        write_at_end(Path(config.trainer.default_local_dir))
     return 0
-
-
-def report(run_folder: Path) -> None:
-    """Write the run's page; a run that is done is not undone by a page that cannot be written."""
-    try:
-        print(f"report: {write_report([run_folder], run_folder / REPORT)}")
-    except Exception as error:  # noqa: BLE001  (told, with what brings it about again)
-        log.warning(
-            "%s could not be written: %s: %s; python -m siirl.client.report %s tells more",
-            *(run_folder / REPORT, type(error).__name__, error, run_folder),
-        )
 
 
 def manifests(config: Config) -> tuple[list[Prompt], list[Prompt]]:

@@ -47,6 +47,7 @@ def test_every_task_trial_and_repetition_is_run_once(undisturbed: Path) -> None:
     assert sorted(path.name for path in undisturbed.glob("[!.]*")) == [
         "config.yaml",
         "episodes.parquet",
+        "journal.jsonl",
         "results.json",
     ]
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from siirl.client import main_dag
+from siirl.observe.metrics import wilson_interval
 from siirl.observe.report import REPORT
 from siirl.observe.report.gantt import read_step
 from siirl.observe.report.run import read_run
+from tests.client.evaluations import evaluate
 from tests.workers.runs import ENV, EXACT, INLINE, TOY, command_line, log_of
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -125,3 +127,14 @@ def test_the_plan_is_that_of_the_run(finished: Path) -> None:
         "update",
     ]
     assert plan["slots"][0]["holds"][0] == "1 simulator"
+
+
+def test_an_evaluation_has_a_page_too(policy: Path, tmp_path: Path) -> None:
+    evaluate(tmp_path / "evaluation", policy, {"trainer.report": "true"})
+    run = read_run(tmp_path / "evaluation")
+    page = (tmp_path / "evaluation" / REPORT).read_text()
+    low, high = wilson_interval(int(run.episodes.success.sum()), len(run.episodes))
+    assert f"{low * 100:.0f}–{high * 100:.0f}\u202f% of {len(run.episodes)}" in page
+    assert 'id="tasks"' in page
+    assert 'id="learning"' not in page
+    assert ">done<" in page
