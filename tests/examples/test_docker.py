@@ -18,7 +18,7 @@ def test_what_a_dockerfile_names_is_there(file: Path) -> None:
     text = file.read_text()
     extras = re.search(r"setup.sh && siirl_setup ([a-z,]+)", text)
     assert extras, "it installs as everyone does"
-    known = re.search(r"extras_require=\{(.*)\}", (ROOT / "setup.py").read_text())
+    known = re.search(r"extras_require=\{(.*?)\}", (ROOT / "setup.py").read_text(), re.DOTALL)
     assert known
     assert set(extras[1].split(",")) <= set(re.findall(r'"(\w+)": ', known[1]))
     for source in re.findall(r"^COPY (\S+) \S+$", text, re.MULTILINE):
