@@ -12,7 +12,7 @@ from siirl.observe.episodes import SCHEMA, EpisodeLog, EpisodeRow, compact, read
 from tests.killed import killed_at
 from tests.observe.episodes import summary
 
-ROW = EpisodeRow.of(summary(True), 0, "train", reward=0.6, kept=True, video="videos/a.mp4")
+ROW = EpisodeRow.of(summary(True, video="videos/a.mp4"), 0, "train", reward=0.6, kept=True)
 
 
 def row(step: int, index: int = 0) -> EpisodeRow:

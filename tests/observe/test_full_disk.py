@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 from siirl.observe.backlog import Backlog
 from siirl.observe.metrics import MetricsLog
 from siirl.observe.trackers.local import TensorBoardTracker
-from tests.observe.test_trackers import scalars
+from tests.observe.trackers.test_local import scalars
 
 
 class Warnings(logging.Handler):
