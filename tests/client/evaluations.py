@@ -18,6 +18,7 @@ TOY: dict[str, Any] = {
     "actor_rollout_ref.model.dtype": "fp32",
     "trainer.backend": "inline",
     "trainer.logger": "[]",
+    "trainer.report": "false",
     "trainer.deterministic": "true",
     "evaluate.do_sample": "true",  # greedily the tiny policy always does the same
 }

@@ -42,6 +42,9 @@ OTHER, IDLE = "k-other", "k-idle"
 WAITING = ("wait", "weights", "lost")
 """Kinds in which a simulator slot does nothing for the run."""
 
+FIRST = "simulator"
+"""The role that is drawn before the others of its process."""
+
 COLUMNS = 1200
 MOST_LANES = 40
 
@@ -62,18 +65,32 @@ class Lane:
         """Seconds of a kind."""
         return float(np.diff(self.events[kind], axis=1).sum()) if kind in self.events else 0.0
 
+    @property
+    def process(self) -> str:
+        """Who noted it, e.g. ``slot 0``."""
+        return self.name.partition(" · ")[0]
+
+    @property
+    def number(self) -> int:
+        """The number at the end of its name; 0 without."""
+        return int(digits[0]) if (digits := re.findall(r"\d+$", self.name)) else 0
+
     @cached_property
     def role(self) -> str:
         """``simulator``, ``policy``, ``driver`` and so on."""
         return re.sub(r"\s*\d+$", "", self.name.rpartition("· ")[2])
 
     def drawn(self, length: float) -> list[tuple[str, str]]:
-        """Path and kind of the bars: time is cut into columns, and each shows the kind that fills most of it."""
+        """Path and kind of the bars: time is cut into columns, and each shows what fills most of it. A kind that is nowhere
+        the most is shown wherever it took place."""
         edges = np.linspace(0, length, COLUMNS + 1)
         kinds = list(self.events)
         filled = np.stack([_coverage(self.events[kind], edges) for kind in kinds])
         idle = np.diff(edges) - filled.sum(axis=0)
         shown = np.concatenate([idle[None], filled]).argmax(axis=0)
+        for index in range(1, len(kinds) + 1):
+            if index not in shown:
+                shown[filled[index - 1] > 0] = index
         ends = np.flatnonzero(np.diff(shown)) + 1
         paths: dict[int, list[str]] = defaultdict(list)
         for first, last in zip([0, *ends], [*ends, COLUMNS], strict=True):
@@ -118,8 +135,10 @@ def read_step(row: Row) -> Step:
     lanes: dict[int, dict[str, Array]] = {number: {} for number in range(len(row["lanes"]))}
     for (lane, kind), spans in events.items():
         lanes[lane][row["kinds"][kind]] = np.array(sorted(spans))
-    made = tuple(Lane(name, lanes[number]) for number, name in enumerate(row["lanes"]))
-    return Step(row["step"], row["seconds"], row["missing"], made)
+    made = [Lane(name, lanes[number]) for number, name in enumerate(row["lanes"])]
+    processes = list(dict.fromkeys(lane.process for lane in made))
+    made.sort(key=lambda lane: (processes.index(lane.process), lane.role != FIRST, lane.number))  # equals stay as noted
+    return Step(row["step"], row["seconds"], row["missing"], tuple(made))
 
 
 def drawing(step: Step) -> Html:

@@ -69,9 +69,9 @@ def iteration(run: Run) -> Html | None:
     if idle is not None:
         count = len(step.role("simulator"))
         sentence += f" Its {count} simulator slot{'s' * (count > 1)} did nothing for {percent(idle, 1)} of that time."
-    others = [(row["step"], idle_share(read_step(row))) for row in run.timelines[:-1]]
+    others = [(row["step"], idle_share(read_step(row))) for row in run.timelines[-9:-1]]
     known = [f"step {number} {percent(share, 1)}" for number, share in others if share is not None]
-    earlier = f" In other recorded steps: {', '.join(known[-8:])}." if known else ""
+    earlier = f" In the steps recorded before: {', '.join(known)}." if known else ""
     keys = [tag("span", tag("i", class_=color), name, class_="key") for color, name in legend(step)]
     lost = f" Of its first {step.missing:.1f} s, events are missing." if step.missing > 0.05 else ""
     how = (

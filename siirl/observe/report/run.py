@@ -60,9 +60,15 @@ class Episodes:
         """Those that ``mask``, bool [n], picks."""
         return Episodes(self.table.filter(pa.array(mask)))
 
+    @cached_property
+    def _splits(self) -> dict[str, "Episodes"]:
+        return {}
+
     def of(self, split: str) -> "Episodes":
         """Those of a split."""
-        return Episodes(self.table.filter(pc.equal(self.table["split"], split)))
+        if split not in self._splits:
+            self._splits[split] = Episodes(self.table.filter(pc.equal(self.table["split"], split)))
+        return self._splits[split]
 
     def valid(self) -> "Episodes":
         """Those without a reason to drop them."""

@@ -45,3 +45,17 @@ def test_a_thousand_short_events_become_few_bars() -> None:
 
 def test_no_simulators_no_idle_share() -> None:
     assert idle_share(read_step(row(actor=[("update", 0.0, 1.0)]))) is None
+
+
+def test_simulators_come_first_in_their_order_and_what_is_short_is_seen() -> None:
+    names = dict.fromkeys(
+        ("policy", "simulator_10", "simulator_2", "actor"), [("reset", 0.0, 0.001), ("sim", 0.001, 9.0)]
+    )
+    step = read_step(row(**names))
+    assert [lane.name.removeprefix("slot 0 · ") for lane in step.lanes] == [
+        "simulator 2",
+        "simulator 10",
+        "policy",
+        "actor",
+    ]
+    assert {kind for _, kind in step.lanes[0].drawn(10.0)} == {"reset", "sim"}
