@@ -48,7 +48,6 @@ def test_every_task_trial_and_repetition_is_run_once(undisturbed: Path) -> None:
         "config.yaml",
         "episodes.parquet",
         "journal.jsonl",
-        "report.html",
         "results.json",
     ]
 
