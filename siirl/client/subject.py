@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from siirl.config.reading import Reading
 from siirl.config.schema import Config, ModelConfig
 from siirl.training.checkpoint import STATE, SUMS, Found, newest, open_verified, saved_steps, verify
 from siirl.training.run_folder import config_of, weights_digest
+
+log = logging.getLogger(__name__)
 
 POLICY = "evaluate.policy"
 MODEL_PATH = "actor_rollout_ref.model.path"
@@ -112,8 +115,11 @@ def _checkpoint(path: str | None) -> Found | None:
     if path is None:
         return None
     folder = Path(path)
+    if not (folder / STATE).exists() and not saved_steps(folder):
+        return None
+    log.info("verifying the checkpoint in %s", folder)
     if not (folder / STATE).exists():
-        return newest(folder, "restore one from a backup") if saved_steps(folder) else None
+        return newest(folder, "restore one from a backup")
     if (problem := verify(folder)) is not None:
         raise ValueError(f"{POLICY}={path} is a broken checkpoint: {problem}; name another one of its run")
     return open_verified(folder)

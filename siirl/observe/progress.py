@@ -140,7 +140,7 @@ class Progress:
     def _seconds_left(self) -> float | None:
         """Time for the remaining steps at this run's own pace, or for the remaining episodes where nothing is trained; None
         before the first one, and when they take longer."""
-        if not self.total_steps and self._episodes_done > self._episodes_before:
+        if not self.total_steps and self._episodes_before < self._episodes_done < self._episodes:
             pace = (self._clock() - self._stage_started) / (self._episodes_done - self._episodes_before)
             return pace * (self._episodes - self._episodes_done)
         if not self._steps_here or self._step >= self.total_steps:
