@@ -88,14 +88,13 @@ def pair(workers: RayWorkers, config: Config, specs: list[EpisodeSpec], number: 
     row: dict[str, Any] = {}
     for kind in ("plain", "observed")[:: 1 if number % 2 == 0 else -1]:
         if kind == "plain":
-            row |= {"plain_s": (measured := roll_out(workers, config, specs))[0]}
+            row["plain_s"], steps = roll_out(workers, config, specs)
         else:
             with observers(config) as (shelf, trackers):
-                row |= {
-                    "observed_s": (measured := roll_out(workers, config, specs, shelf, trackers, step=number + 1))[0]
-                }
-            row["videos"] = len(list(shelf.folder.rglob("*.mp4")))
-        assert row.setdefault("steps", measured[1]) == measured[1], "the episodes are the same"
+                row["observed_s"], steps = roll_out(workers, config, specs, shelf, trackers, step=number + 1)
+                shelf.close()
+                row["videos"] = len(list(shelf.folder.rglob("*.mp4")))
+        assert row.setdefault("steps", steps) == steps, "the episodes are the same"
     row["ratio"] = row["observed_s"] / row["plain_s"]
     print(row, flush=True)
     return row
@@ -103,12 +102,11 @@ def pair(workers: RayWorkers, config: Config, specs: list[EpisodeSpec], number: 
 
 @contextmanager
 def observers(config: Config) -> Iterator[tuple[Shelf, list[Tracker]]]:
-    """A shelf for videos and trackers, in a folder that is removed in the end."""
+    """A shelf for videos, and trackers, in a folder that is removed in the end."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         trackers, shelf = make_trackers(config, folder), Shelf(VIDEO, Path(folder), "train")
         time.sleep(SETTLE_SECONDS)
         yield shelf, trackers
-        shelf.close()
         for tracker in trackers:
             tracker.close()
 
