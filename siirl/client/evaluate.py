@@ -36,6 +36,10 @@ WEIGHTS = "policy"
 """Folder, in the evaluation's, of a checkpoint's policy while it is evaluated."""
 
 
+class Incomplete(Exception):  # noqa: N818  (says what happened)
+    """Not every episode could be written."""
+
+
 class CannotStart(Exception):  # noqa: N818  (says what happened)
     """The cluster cannot hold the workers, or a component cannot be built from what the config names."""
 
@@ -54,6 +58,23 @@ def main(argv: list[str] | None = None) -> int:
 def run(argv: list[str]) -> int:
     """As `main`, but an interrupt is the caller's."""
     console = Console(highlight=False)
+    try:
+        return evaluate(argv, console)
+    except Incomplete as error:
+        print(error, file=sys.stderr)
+        return 1
+    except CannotStart as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def evaluate(argv: list[str], console: Console) -> int:
+    """As `run`.
+
+    Raises:
+        CannotStart: the workers cannot be started.
+        Incomplete: not every episode could be written.
+    """
     with ExitStack() as stack:
         journal = stack.enter_context(Journal())
         try:
@@ -68,18 +89,8 @@ def run(argv: list[str]) -> int:
         except ValueError as error:
             print(error, file=sys.stderr)
             return 2
-        try:
-            measure(evaluation, parts)
-        except CannotStart as error:
-            print(error, file=sys.stderr)
-            return 2
+        measure(evaluation, parts)
         content = finish(evaluation)
-    if content is None:
-        print(
-            f"not every episode could be written to {evaluation.folder}; the same command runs the others",
-            file=sys.stderr,
-        )
-        return 1
     show_results(content, console)
     console.print(f"{RESULTS}, {COMPACTED}, {CONFIG}: {evaluation.folder}", soft_wrap=True)
     if evaluation.config.trainer.report:
@@ -115,14 +126,14 @@ def begin(evaluation: Evaluation, stack: ExitStack) -> list[Part]:
     folder, checkpoint = evaluation.folder, evaluation.subject.checkpoint
     stack.enter_context(locked(folder, FOLDER))
     parts, weights = evaluation.parts, folder / WEIGHTS
+    if not (folder / RESULTS).is_file():  # first of all: by it, a start that was killed is known
+        write_results(folder, {"complete": False} | evaluation.header())
     if weights.exists():
         shutil.rmtree(weights)  # of a start that was killed
     if checkpoint is not None and evaluation.finished().keys() != evaluation.specs.keys():
         stack.callback(shutil.rmtree, weights, ignore_errors=True)
         export(checkpoint.path, evaluation.subject.start, weights, config_of(checkpoint.state))
         parts = [replace(part, config=_acting_with(part, str(weights))) for part in parts]
-    if not (folder / RESULTS).is_file():
-        write_results(folder, {"complete": False} | evaluation.header())
     (folder / CONFIG).write_text(config_to_yaml(evaluation.config))
     return parts
 
@@ -180,14 +191,16 @@ def started(part: Part) -> Iterator[Workers]:
         yield workers
 
 
-def finish(evaluation: Evaluation) -> dict[str, Any] | None:
-    """Write the results of an evaluation whose episodes have been run; None when some could not be written.
+def finish(evaluation: Evaluation) -> dict[str, Any]:
+    """Write the results of an evaluation whose episodes have been run. Nothing in ``results.json`` tells how often it was
+    interrupted.
 
-    Nothing in ``results.json`` tells how often it was interrupted.
+    Raises:
+        Incomplete: some episodes could not be written.
     """
     rows = evaluation.finished()
     if len(rows) < len(evaluation.specs):
-        return None
+        raise Incomplete(f"not every episode could be written to {evaluation.folder}; the same command runs the others")
     compact(evaluation.folder)
     content = {"complete": True} | evaluation.header() | results(list(rows.values()))
     write_results(evaluation.folder, content)

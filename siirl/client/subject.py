@@ -93,11 +93,11 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("-cd", "--config-dir", help="folder of your own YAML files; they come before the shipped ones")
     parser.add_argument("settings", nargs="*", metavar="[POLICY] key=value")
     given = parser.parse_intermixed_args(argv)
-    policies = [text for text in given.settings if "=" not in text]
+    policies = [text for text in given.settings if "=" not in text or Path(text).is_dir()]
     if len(policies) > 1:
         raise ConfigError([f"{' '.join(policies)}: allowed: one POLICY, and key=value. Fix: evaluate them one by one."])
     quoted = [f"{POLICY}='" + policy.replace("'", "\\'") + "'" for policy in policies]
-    return given, [*(text for text in given.settings if "=" in text), *quoted]
+    return given, [*(text for text in given.settings if text not in policies), *quoted]
 
 
 def _named(overrides: Sequence[str]) -> str | None:

@@ -131,14 +131,14 @@ class Executor:
         return {}
 
     def evaluate(
-        self, specs: Sequence[EpisodeSpec], on_start: Callable[[int], None], step: int = 0, split: str = "val"
+        self, specs: Sequence[EpisodeSpec], on_start: Callable[[int], None], step: int = 0
     ) -> list[EpisodeSummary]:
-        """Run validation episodes, ``data.val_batch_size`` queued at once; trajectories are not kept. Step and split name the
+        """Run validation episodes, ``data.val_batch_size`` queued at once; trajectories are not kept. The step names the
         videos."""
         sampling = Sampling.of(self.config.actor_rollout_ref.rollout.val_kwargs)
         size = self.config.data.val_batch_size
         summaries: list[EpisodeSummary] = []
-        reel = self.videos[split].reel(step)
+        reel = self.videos["val"].reel(step)
         on_start(len(specs))
         for start in range(0, len(specs), size):
             part = specs[start : start + size]
@@ -147,7 +147,7 @@ class Executor:
             ):
                 self.on_episode(episode.summary)
                 summaries.append(episode.summary)
-        return self.videos[split].keep(step, summaries, self.workers.videos)
+        return self.videos["val"].keep(step, summaries, self.workers.videos)
 
     def _specs(self, prompts: Sequence[Prompt], step: int, first_group: int) -> list[EpisodeSpec]:
         n, seed = self.config.actor_rollout_ref.rollout.n, self.config.trainer.seed

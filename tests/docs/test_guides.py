@@ -8,10 +8,12 @@ from types import ModuleType
 
 import pytest
 
+from siirl.client.evaluate import main as evaluate
 from siirl.client.main_dag import main
 from siirl.client.plan import main as plan
 from siirl.config.keys import KEYS
 from siirl.envs.base import ENVS
+from siirl.observe.results import read_results
 from siirl.registry import Registry
 from siirl.rewards.base import REWARDS
 from tests.workers.runs import ENV, INLINE, command_line, log_of
@@ -28,6 +30,8 @@ def example(page: str) -> str:
 def known() -> Iterator[None]:
     """Forgets what an example registers."""
     registries: list[Registry] = [ENVS, REWARDS]  # type: ignore[type-arg]
+    for registry in registries:
+        registry.names()  # imports what is shipped, which stays
     before = [dict(registry._components) for registry in registries]
     yield
     for registry, components in zip(registries, before, strict=True):
@@ -49,10 +53,14 @@ def test_the_environment_and_the_reward_train(monkeypatch: pytest.MonkeyPatch, p
     load("your_reward.md", monkeypatch)
     settings = {f"{ENV}.env_type": "reach", f"{ENV}.env_name": "reach", "algorithm.reward": "quick"}
     libero = {f"{ENV}.antialiasing": "true", f"{ENV}.max_texture_size": "null", f"{ENV}.num_steps_wait": 10}
-    assert main(command_line(tmp_path, policy, settings, libero, INLINE)) == 0
+    arguments = command_line(tmp_path, policy, settings, libero, INLINE)
+    assert main(arguments) == 0
     rows = log_of(tmp_path)
     assert [row["step"] for row in rows] == [1, 2]
     assert all(row["env/dropped"] == 0 and row["actor/optimizer_steps"] > 0 for row in rows)
+    folder = tmp_path / "evaluated"
+    assert evaluate([str(policy), *arguments, f"evaluate.folder={folder}"]) == 0
+    assert read_results(folder)["total"]["episodes"] > 0
 
 
 @pytest.mark.usefixtures("toy")

@@ -25,10 +25,10 @@ def write_report(folders: Sequence[Path], page: Path) -> Path:
         one_run,
         several_runs,
     )
-    from siirl.observe.report.run import read_run
+    from siirl.observe.report.run import read_run, tell_apart
 
     runs = [read_run(folder) for folder in folders]
-    content = one_run(runs[0], page) if len(runs) == 1 else several_runs(runs)
+    content = one_run(runs[0], page) if len(runs) == 1 else several_runs(tell_apart(runs))
     write_atomically(page, lambda stream: stream.write(content.encode()))
     return page
 

@@ -1,5 +1,6 @@
 """The first lines of the page: what was run, and how it went in a few numbers."""
 
+import itertools
 import time
 from dataclasses import dataclass
 
@@ -173,5 +174,11 @@ def faults(run: Run) -> dict[str, int]:
         "episode dropped": dropped,
         "optimizer step that was not finite": int(run.total("actor/skipped_steps")),
         "checkpoint refused by the disk": int(run.total("checkpoint/failed")),
-        "start after a kill, a crash or Ctrl-C": max(0, sum(row["kind"] == "start" for row in run.journal) - 1),
+        "start after a kill, a crash or Ctrl-C": _broken_starts(run),
     }
+
+
+def _broken_starts(run: Run) -> int:
+    """Starts that follow one which did not end by being done."""
+    marks = [row for row in run.journal if row["kind"] in ("start", "end")]
+    return sum(now["kind"] == "start" and before.get("how") != "done" for before, now in itertools.pairwise(marks))

@@ -1,8 +1,8 @@
 """What a run folder holds, read leniently: a page about a run that was killed, or is still running, is a page all the same."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,7 @@ class Run:
         timelines: the lines of timeline.jsonl.
         plan: plan.json; None where there is none.
         journal: the lines of journal.jsonl.
+        alias: what to call it by instead of its own name.
     """
 
     folder: Path
@@ -106,11 +107,12 @@ class Run:
     timelines: list[Row]
     plan: Row | None
     journal: list[Row]
+    alias: str | None = None
 
     @property
     def name(self) -> str:
-        """The run's name, and its folder's where they differ."""
-        name = self.config.get("trainer.experiment_name")
+        """What a page calls it by: the run's name unless there is an alias, or its folder's if it has none."""
+        name = self.alias or self.config.get("trainer.experiment_name")
         return self.folder.name if name is None else str(name)
 
     @property
@@ -136,6 +138,15 @@ class Run:
     def last_step(self) -> int:
         """The last step that was logged."""
         return max((row["step"] for row in self.metrics), default=0)
+
+
+def tell_apart(runs: Sequence[Run]) -> list[Run]:
+    """Runs of one name, as those of one config are, by their folders' names, or paths where these are the same, too."""
+    names, folders = [run.name for run in runs], [run.folder.resolve().name for run in runs]
+    if len(set(names)) == len(names):
+        return list(runs)
+    unique = len(set(folders)) == len(folders)
+    return [replace(run, alias=name if unique else str(run.folder)) for run, name in zip(runs, folders, strict=True)]
 
 
 def read_run(folder: Path) -> Run:

@@ -59,6 +59,7 @@ class Recorder:
             if len(self._waiting()) >= MOST_WAITING:
                 self._miss()
                 return
+            self._let_go([c for c in candidates if c.summary not in chosen])
             candidates[:] = [c for c in candidates if c.summary in chosen]
             candidates.append(_Candidate(summary, trajectory))
             if self._thread is None:
@@ -90,9 +91,15 @@ class Recorder:
         if reel not in self._reels:
             before = [other for other in self._reels if other.split == reel.split]
             for old in before[: len(before) + 1 - REELS_KEPT]:
-                del self._reels[old]
+                self._let_go(self._reels.pop(old))
             self._reels[reel] = []
         return self._reels[reel]
+
+    def _let_go(self, candidates: Sequence[_Candidate]) -> None:
+        """They will not be encoded: whoever waits for them gets no video."""
+        for candidate in candidates:
+            candidate.trajectory = None
+        self._news.notify_all()
 
     def _waiting(self) -> list[tuple[Reel, _Candidate]]:
         return [(reel, c) for reel, held in self._reels.items() for c in held if c.trajectory is not None]

@@ -140,11 +140,11 @@ class Shelf:
 
 
 class Shelves:
-    """The `Shelf` of each split, as the config says."""
+    """The `Shelf` of training and that of validation, as the config says."""
 
     def __init__(self, config: Config) -> None:
         env, run_folder = config.actor_rollout_ref.embodied.env, Path(config.trainer.default_local_dir)
-        configs = {"train": env.video_cfg, "val": env.val_video_cfg, "eval": env.val_video_cfg}
+        configs = {"train": env.video_cfg, "val": env.val_video_cfg}
         self._shelves = {split: Shelf(video, run_folder, split) for split, video in configs.items()}
 
     def __getitem__(self, split: str) -> Shelf:
@@ -161,4 +161,4 @@ def video_folder(config: VideoConfig, run_folder: Path, split: str) -> Path:
     if config.video_base_dir is None:
         return run_folder / "videos" / split
     folder = Path(config.video_base_dir).absolute()
-    return folder if folder.is_relative_to(run_folder) else folder / run_folder.name
+    return folder if folder.is_relative_to(run_folder) else folder / run_folder.name / split

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siirl.observe.episodes import EpisodeLog, EpisodeRow
+from siirl.observe.episodes import SCHEMA, EpisodeLog, EpisodeRow
 from siirl.observe.metrics import wilson_interval
+from siirl.observe.report.headline import faults
 from siirl.observe.report.numbers import mean_curve, pool_of, quartile_curve, success_curve
-from siirl.observe.report.run import Run, read_run
+from siirl.observe.report.run import Episodes, Run, read_run, tell_apart
 from siirl.observe.report.tasks import tasks_table
 from tests.observe.episodes import summary
 
@@ -66,3 +67,32 @@ def test_the_table_has_a_line_per_task_with_both_validations(tmp_path: Path) -> 
     assert "<b>25\u202f%</b>" in table
     assert f"{low * 100:.0f}–{high * 100:.0f}\u202f% of 4" in table
     assert "<b>75\u202f%</b>" in table
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders() -> None:
+    def run(folder: str, name: str) -> Run:
+        no_episodes = Episodes(SCHEMA.empty_table())
+        return Run(Path(folder), {"trainer.experiment_name": name}, [], no_episodes, [], None, [])
+
+    def names(*runs: Run) -> list[str]:
+        return [one.name for one in tell_apart(runs)]
+
+    assert names(run("/a/x", "srpo"), run("/a/y", "grpo")) == ["srpo", "grpo"]
+    assert names(run("/a/x", "quick"), run("/a/y", "quick")) == ["x", "y"]
+    assert names(run("/a/x", "quick"), run("/b/x", "quick")) == ["/a/x", "/b/x"]
+
+
+@pytest.mark.parametrize(
+    ("marks", "broken"),
+    [
+        ("start done", 0),
+        ("start done start done", 0),
+        ("start start done", 1),
+        ("start interrupted start crashed start start", 3),
+        ("start", 0),
+    ],
+)
+def test_starts_after_an_end_in_peace_are_no_faults(marks: str, broken: int) -> None:
+    journal = [{"kind": "start"} if mark == "start" else {"kind": "end", "how": mark} for mark in marks.split()]
+    run = Run(Path(), {}, [], Episodes(SCHEMA.empty_table()), [], None, journal)
+    assert faults(run)["start after a kill, a crash or Ctrl-C"] == broken

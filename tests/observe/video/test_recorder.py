@@ -1,6 +1,7 @@
 """Videos made beside a rollout."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
@@ -33,6 +34,30 @@ def test_who_comes_later_but_first_in_order_takes_the_place(recorder: Recorder) 
     for index in (3, 2, 1):
         recorder.offer(REEL, trajectory(spec(index=index)))
     assert {episode.index for episode, _ in recorder.take(REEL, [spec(index=i) for i in range(4)])} == {1, 2}
+
+
+def test_who_is_waited_for_and_loses_its_place_gets_none(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread is busy with another episode while the one that is waited for is displaced, or its reel forgotten."""
+    busy, go = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> bytes:
+        busy.set()
+        assert go.wait(30)
+        return b"film"
+
+    monkeypatch.setattr(module, "encode", slow)
+    recorder.offer(Reel("val", 0, False, 5, 1), trajectory(spec()))
+    assert busy.wait(30)
+    single = [Reel("train", step, False, 5, 1) for step in range(4)]
+    with ThreadPoolExecutor(2) as pool:
+        for reel in single[:2]:
+            recorder.offer(reel, trajectory(spec(index=3)))
+        waits = [pool.submit(recorder.take, reel, [spec(index=3)]) for reel in single[:2]]
+        assert wait(waits, 0.2).done == set()
+        recorder.offer(single[1], trajectory(spec(index=1)))  # displaces
+        recorder.offer(single[2], trajectory(spec()))  # forgets the reel of step 0
+        assert [future.result(30) for future in waits] == [[], []]
+    go.set()
 
 
 def test_cancelled_episodes_get_none(recorder: Recorder) -> None:

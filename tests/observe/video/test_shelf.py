@@ -159,7 +159,7 @@ def test_a_folder_outside_the_run_has_a_part_for_each_run(tmp_path: Path) -> Non
     inside = VideoConfig(video_base_dir=str(run / "video" / "train"))
     assert video_folder(inside, run, "train") == run / "video" / "train"
     outside = VideoConfig(video_base_dir=str(tmp_path / "logs"))
-    assert video_folder(outside, run, "train") == tmp_path / "logs" / "one"
+    assert video_folder(outside, run, "train") == tmp_path / "logs" / "one" / "train"
     videos = Shelf(VideoConfig(save_video=True, video_base_dir=str(tmp_path / "logs")), run, "train")
     (told,) = videos.keep(1, ended(spec()), Worker().videos)
     videos.close()
