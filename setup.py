@@ -39,7 +39,9 @@ MANISKILL = [
 ]
 
 WANDB = ["wandb>=0.19.11,<1"]  # 1.0 may move the API; 0.19.11 and 0.31.0 are tested
-SWANLAB = ["swanlab>=0.8,<0.11"]  # 0.8 named its modes anew, and any minor may; needs protobuf < 7. 0.8.0 and 0.10.3 are tested
+SWANLAB = [
+    "swanlab>=0.8,<0.11"
+]  # 0.8 named its modes anew, and any minor may; needs protobuf < 7. 0.8.0 and 0.10.3 are tested
 TRACKIO = ["trackio>=0.43,<1"]  # the first that goes with huggingface_hub 2; 1.0 may move the API. 0.43.0 is tested
 
 DEV = [

@@ -48,9 +48,9 @@ def test_no_simulators_no_idle_share() -> None:
 
 
 def test_simulators_come_first_in_their_order_and_what_is_short_is_seen() -> None:
-    names = dict.fromkeys(
-        ("policy", "simulator_10", "simulator_2", "actor"), [("reset", 0.0, 0.001), ("sim", 0.001, 9.0)]
-    )
+    names = {
+        key: [("reset", 0.0, 0.001), ("sim", 0.001, 9.0)] for key in ("policy", "simulator_10", "simulator_2", "actor")
+    }
     step = read_step(row(**names))
     assert [lane.name.removeprefix("slot 0 · ") for lane in step.lanes] == [
         "simulator 2",
