@@ -4,7 +4,8 @@
 because the machine's speed drifts; `trainer.deterministic` makes the episodes bit for bit the same. With them, videos are drawn
 with text, encoded and written as in a training step, and each tracker gets a row of 40 metrics for every episode, where a
 training step has one. Trackers whose package is not installed are left out; the others record offline, in processes that are
-started before the clock. Beside the ratio: how long one core takes for a video alone.
+started before the clock. Beside the ratio of the times: that of the core seconds, which a busy machine hardly changes, and how
+long one core takes for a video alone.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 
 from benchmarks.common import print_table, write_result
@@ -88,14 +90,17 @@ def pair(workers: RayWorkers, config: Config, specs: list[EpisodeSpec], number: 
     row: dict[str, Any] = {}
     for kind in ("plain", "observed")[:: 1 if number % 2 == 0 else -1]:
         if kind == "plain":
-            row["plain_s"], steps = roll_out(workers, config, specs)
+            row["plain_s"], row["plain_core_s"], steps = roll_out(workers, config, specs)
         else:
             with observers(config) as (shelf, trackers):
-                row["observed_s"], steps = roll_out(workers, config, specs, shelf, trackers, step=number + 1)
+                row["observed_s"], row["observed_core_s"], steps = roll_out(
+                    workers, config, specs, shelf, trackers, step=number + 1
+                )
                 shelf.close()
                 row["videos"] = len(list(shelf.folder.rglob("*.mp4")))
         assert row.setdefault("steps", steps) == steps, "the episodes are the same"
     row["ratio"] = row["observed_s"] / row["plain_s"]
+    row["core_ratio"] = row["observed_core_s"] / row["plain_core_s"]
     print(row, flush=True)
     return row
 
@@ -118,17 +123,25 @@ def roll_out(
     shelf: Shelf | None = None,
     trackers: list[Tracker] | None = None,
     step: int = 0,
-) -> tuple[float, int]:
-    """Seconds until the last episode has ended, and all steps."""
+) -> tuple[float, float, int]:
+    """Seconds until the last episode has ended, those of all cores in all processes, and all steps."""
     sampling, reel = Sampling.of(config.actor_rollout_ref.rollout), shelf.reel(step) if shelf else None
-    began, summaries = time.perf_counter(), []
+    began, cores, summaries = time.perf_counter(), core_seconds(), []
     for episode in workers.rollout(specs, sampling, keep=True, after=0, expected_steps={}, reel=reel):
         summaries.append(episode.summary)
         for tracker in trackers or ():
             tracker.log(len(summaries), ROW)
     if shelf:
         shelf.keep(step, summaries, workers.videos)
-    return time.perf_counter() - began, sum(summary.steps for summary in summaries)
+    wall = time.perf_counter() - began
+    return wall, core_seconds() - cores, sum(summary.steps for summary in summaries)
+
+
+def core_seconds() -> float:
+    """Seconds of cores that this process and all that it started have used; what others do on the machine hardly changes it."""
+    this = psutil.Process()
+    times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
+    return sum(used.user + used.system for used in times)
 
 
 def video_seconds(workers: RayWorkers, config: Config, specs: list[EpisodeSpec]) -> list[float]:
@@ -149,6 +162,7 @@ def report(config: Config, pairs: list[dict[str, Any]], alone: list[float]) -> N
         ["rollout without, s", f"{statistics.median(row['plain_s'] for row in pairs):.1f}"],
         ["rollout with videos and trackers, s", f"{statistics.median(row['observed_s'] for row in pairs):.1f}"],
         ["ratio", f"{ratio:.3f} ({min(row['ratio'] for row in pairs):.3f} – {max(row['ratio'] for row in pairs):.3f})"],
+        ["ratio of core seconds", f"{statistics.median(row['core_ratio'] for row in pairs):.3f}"],
         ["videos of a rollout", str(pairs[0]["videos"])],
         ["one core for a video alone, s", f"{statistics.median(alone):.3f}"],
         ["trackers", ", ".join(config.trainer.logger)],
