@@ -53,6 +53,7 @@ class RemoteTracker:
             )
         self._lines: queue.Queue[str | None] = queue.Queue(MOST_WAITING)
         self._left_out = 0
+        self._given_up = False
         self._sender = self._start_thread(self._send)
         self._listener = self._start_thread(self._listen)
 
@@ -72,6 +73,7 @@ class RemoteTracker:
             self._process.wait(self._patience)
         except (queue.Full, subprocess.TimeoutExpired):
             log.warning("%s was not finished within %g s, and is ended", self._name, self._patience)
+            self._given_up = True
             os.killpg(self._process.pid, signal.SIGKILL)  # and what it has started
         self._listener.join(1)
 
@@ -90,9 +92,10 @@ class RemoteTracker:
             pipe.close()
         except OSError:
             code = self._process.wait()
-            log.warning(
-                "%s has ended (exit code %s; see %s): the run goes on without it", self._name, code, self._log_file
-            )
+            if not self._given_up:
+                log.warning(
+                    "%s has ended (exit code %s; see %s): the run goes on without it", self._name, code, self._log_file
+                )
             while self._lines.get() is not None:
                 """Nobody reads them."""
 
