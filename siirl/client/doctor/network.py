@@ -30,8 +30,11 @@ def network_lines(config: Config, environment: Mapping[str, str]) -> Iterator[Li
     if launched not in (None, str(config.trainer.nnodes)):
         text = f"{given(config, NODES)}, and PET_NNODES={launched} are launched"
         yield Line("fail", "machines", text, f"{NODES}={launched}")
-    if environment.get("RAY_ADDRESS"):
-        yield reach_line("Ray", environment["RAY_ADDRESS"], "start that cluster, or unset RAY_ADDRESS")
+    if address := environment.get("RAY_ADDRESS"):
+        if address.rpartition(":")[2].isdecimal() and "://" not in address:
+            yield reach_line("Ray", address, "start that cluster, or unset RAY_ADDRESS")
+        else:  # e.g. auto, which only Ray can look up
+            yield Line("pass", "Ray", f"joins the cluster at RAY_ADDRESS={address}; --deep tries that")
         return
     yield token_line(Path(environment.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"))
     master, port = environment.get("MASTER_ADDR"), environment.get("RAY_MASTER_PORT") or str(RAY_PORT)

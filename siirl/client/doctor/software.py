@@ -91,6 +91,8 @@ def check_ray(question: Question) -> Iterator[Line]:
     if question.named and question.config.trainer.backend == "inline":
         yield Line("pass", "Ray", "not used with trainer.backend=inline")
         return
+    if installed_version("ray") is None:
+        return  # the packages' line says so
     address = os.environ.get("RAY_ADDRESS")
     where = f"joins the cluster at RAY_ADDRESS={address}" if address else "starts on this machine with the run"
     if question.deep:

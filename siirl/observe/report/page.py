@@ -69,7 +69,7 @@ def iteration(run: Run) -> Html | None:
     if idle is not None:
         count = len(step.role("simulator"))
         sentence += f" Its {count} simulator slot{'s' * (count > 1)} did nothing for {percent(idle, 1)} of that time."
-    others = [(row["step"], idle_share(read_step(row))) for row in run.timelines[-9:-1]]
+    others = [(row["step"], idle_share(read_step(row))) for row in run.timelines[:-1]]
     known = [f"step {number} {percent(share, 1)}" for number, share in others if share is not None]
     earlier = f" In the steps recorded before: {', '.join(known)}." if known else ""
     keys = [tag("span", tag("i", class_=color), name, class_="key") for color, name in legend(step)]

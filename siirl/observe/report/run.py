@@ -1,6 +1,7 @@
 """What a run folder holds, read leniently: a page about a run that was killed, or is still running, is a page all the same."""
 
 import json
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +17,8 @@ from siirl.observe.episodes import read_episodes
 from siirl.observe.journal import JOURNAL
 from siirl.observe.timeline import TIMELINE
 from siirl.training.checkpoint import CONFIG, METRICS, PLAN
+
+TIMELINES = 9
 
 Row = dict[str, Any]
 TaskKey = tuple[str, int]
@@ -94,7 +97,7 @@ class Run:
         config: every key of its config.yaml by its dotted name.
         metrics: the lines of metrics.jsonl.
         episodes: every finished episode.
-        timelines: the lines of timeline.jsonl.
+        timelines: the last lines of timeline.jsonl, at most `TIMELINES`: each may hold a hundred thousand events.
         plan: plan.json; None where there is none.
         journal: the lines of journal.jsonl.
         alias: what to call it by instead of its own name.
@@ -167,7 +170,7 @@ def read_run(folder: Path) -> Run:
         config=dict(flatten(_yaml(folder / CONFIG))),
         metrics=[row for row in metrics if "step" in row],
         episodes=episodes,
-        timelines=list(_json_lines(folder / TIMELINE)),
+        timelines=list(deque(_json_lines(folder / TIMELINE), maxlen=TIMELINES)),
         plan=json.loads((folder / PLAN).read_text()) if (folder / PLAN).is_file() else None,
         journal=list(_json_lines(folder / JOURNAL)),
     )
@@ -175,11 +178,14 @@ def read_run(folder: Path) -> Run:
 
 def _json_lines(file: Path) -> Iterator[Row]:
     """The lines of a file; one that is being written, or that a crash cut short, is left out."""
-    for line in file.read_text().splitlines() if file.is_file() else ():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            continue
+    if not file.is_file():
+        return
+    with file.open() as lines:
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
 
 
 def _yaml(file: Path) -> Row:

@@ -73,4 +73,9 @@ def test_a_cluster_that_is_there_must_answer(listener: socket.socket) -> None:
     assert lines(RAY_ADDRESS=address)["Ray"].level == "pass"
     listener.close()
     assert lines(RAY_ADDRESS=address)["Ray"].level == "fail"
-    assert lines(RAY_ADDRESS="auto")["Ray"].level == "fail"
+
+
+@pytest.mark.parametrize("address", ["auto", "ray://10.0.0.1:10001"])
+def test_addresses_that_only_ray_can_look_up_are_left_to_it(address: str) -> None:
+    line = lines(RAY_ADDRESS=address)["Ray"]
+    assert (line.level, line.text) == ("pass", f"joins the cluster at RAY_ADDRESS={address}; --deep tries that")

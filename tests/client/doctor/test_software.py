@@ -149,3 +149,8 @@ def test_little_shared_memory_is_a_warning() -> None:
     assert shared_memory_line(0.06, 128).level == "warn"
     assert "--shm-size" in shared_memory_line(0.06, 128).fix
     assert shared_memory_line(64, 128).level == "pass"
+
+
+def test_ray_that_is_missing_is_told_by_the_packages_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(software, "installed_version", lambda package: None)
+    assert list(check_ray(Question(Config(), named=True))) == []

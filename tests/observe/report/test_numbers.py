@@ -13,6 +13,7 @@ from siirl.observe.report.headline import faults
 from siirl.observe.report.numbers import mean_curve, pool_of, quartile_curve, success_curve
 from siirl.observe.report.run import Episodes, Run, read_run, tell_apart
 from siirl.observe.report.tasks import tasks_table
+from siirl.observe.timeline import TIMELINE
 from tests.observe.episodes import summary
 
 
@@ -96,3 +97,9 @@ def test_starts_after_an_end_in_peace_are_no_faults(marks: str, broken: int) -> 
     journal = [{"kind": "start"} if mark == "start" else {"kind": "end", "how": mark} for mark in marks.split()]
     run = Run(Path(), {}, [], Episodes(SCHEMA.empty_table()), [], None, journal)
     assert faults(run)["start after a kill, a crash or Ctrl-C"] == broken
+
+
+def test_of_a_long_run_only_the_last_timelines_are_kept(tmp_path: Path) -> None:
+    run_of(tmp_path, [EpisodeRow.of(summary(True), 1, "train")])
+    (tmp_path / TIMELINE).write_text("".join(f'{{"step": {step}}}\n' for step in range(100)) + '{"step": 1')
+    assert [row["step"] for row in read_run(tmp_path).timelines] == list(range(91, 100))
