@@ -6,10 +6,16 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from siirl.client.arguments import at_least
-from siirl.training.checkpoint import Found, newest, open_verified, saved_steps, verify
-from siirl.training.export import export, export_adapters
+from siirl.config.schema import Config
+from siirl.observe.card import Exported, card, is_hub_name
+from siirl.observe.episodes import read_episodes
+from siirl.observe.report.run import Run, read_run
+from siirl.observe.results import RESULTS, read_results
+from siirl.training.checkpoint import METRICS, Found, newest, open_verified, saved_steps, verify
+from siirl.training.export import CARD, export, export_adapters
 from siirl.training.parameters import AGAIN, BACK, reading
 from siirl.training.run_folder import config_of, weights_digest
 
@@ -28,8 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         start = args.policy or Path(config.actor_rollout_ref.model.path)
         with reading(start, BACK):
             check_start(start, found, "say with --policy where it is")
+            about = describe(args, found, start, config)
         write = export_adapters if args.adapters else export
-        weights = write(found.path, start, args.out_dir, config)
+        weights = write(
+            found.path, start, args.out_dir, config, lambda folder: checked_card(args, found, about, folder)
+        )
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -51,7 +60,23 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="write the LoRA adapters alone, in peft's layout (default: merged into the policy's weights)",
     )
+    parser.add_argument(
+        "--results", type=Path, metavar="FOLDER", help="evaluation of this policy, whose numbers the model card shows"
+    )
+    parser.add_argument(
+        "--base-model",
+        type=hub_model,
+        metavar="OWNER/NAME",
+        help="name of the policy that the run started from on the Hugging Face Hub, for the model card",
+    )
     return parser.parse_args(arguments)
+
+
+def hub_model(text: str) -> str:
+    """A command-line value that names a model of the Hugging Face Hub."""
+    if not is_hub_name(text):
+        raise argparse.ArgumentTypeError(f"{text}: allowed: OWNER/NAME as on the Hugging Face Hub")
+    return text
 
 
 def check_out(folder: Path) -> None:
@@ -109,10 +134,63 @@ def check_start(start: Path, found: Found, otherwise: str) -> None:
         )
 
 
+def describe(args: argparse.Namespace, found: Found, start: Path, config: Config) -> Exported:
+    """What the model card will be about.
+
+    Raises:
+        ValueError: ``--results`` names no finished evaluation.
+    """
+    return Exported(
+        name=args.out_dir.absolute().name,
+        start=start,
+        start_digest=weights_digest(start),
+        step=found.step,
+        config=config,
+        run=logged(args.run_dir),
+        results=None if args.results is None else finished(args.results),
+        base_model=args.base_model,
+        adapters=args.adapters,
+    )
+
+
+def logged(run: Path) -> Run | None:
+    """What a run logged; None where its checkpoints lie alone."""
+    there = (run / METRICS).is_file() or read_episodes(run).num_rows
+    return read_run(run) if there else None
+
+
+def finished(folder: Path) -> dict[str, Any]:
+    """The results of an evaluation.
+
+    Raises:
+        ValueError: it is none, or has not come to its end.
+    """
+    results = read_results(folder)
+    if not results.get("complete"):
+        raise ValueError(
+            f"--results {folder}: the evaluation is not complete; the command that began it goes on with it"
+        )
+    return results
+
+
+def checked_card(args: argparse.Namespace, found: Found, about: Exported, folder: Path) -> str:
+    """The model card of the policy in ``folder``; an evaluation of its checkpoint is as good as one of the folder.
+
+    Raises:
+        ValueError: ``--results`` are those of other weights.
+    """
+    if about.results is not None and about.results["weights"] not in (found.digest(), weights_digest(folder)):
+        raise ValueError(
+            f"--results {args.results}: {RESULTS} is about other weights ({about.results['policy']}) than {found.path}; "
+            "evaluate that, or name its step with --step"
+        )
+    return card(about)
+
+
 def closing_lines(args: argparse.Namespace, found: Found, start: Path, weights: Sequence[Path]) -> str:
     """What was written, and what to do with it."""
     run, out = args.run_dir, args.out_dir
-    names = sorted(file.name for file in out.iterdir() if file not in weights)
+    names = sorted(file.name for file in out.iterdir() if file not in weights and file.name != CARD)
     shards = weights[0].name if len(weights) == 1 else f"{weights[0].name} … {weights[-1].name}"
     train_on = [
         *("python", "-m", "siirl.client.main_dag", "--config-dir", str(run), "--config-name", "config"),
@@ -124,6 +202,7 @@ def closing_lines(args: argparse.Namespace, found: Found, start: Path, weights: 
             f"{out}: {what} after step {found.step} of {run}",
             f"  weights    {shards} ({sum(file.stat().st_size for file in weights) / 1e6:,.1f} MB)",
             f"  with       {', '.join(names)}",
+            f"  card       {CARD}: read it, and add what you know, before you publish",
             f"  belong to  {start}" if args.adapters else f"  train on   {shlex.join(train_on)}",
             f"  publish    {shlex.join(['hf', 'upload', 'YOUR_NAME/YOUR_MODEL', str(out)])}",
         )

@@ -1,7 +1,6 @@
 """What an evaluation is of: a policy folder, or a checkpoint with the config of its run."""
 
 import argparse
-import hashlib
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ from siirl.config.overrides import parse_overrides
 from siirl.config.problems import ConfigError
 from siirl.config.reading import Reading
 from siirl.config.schema import Config, ModelConfig
-from siirl.training.checkpoint import STATE, SUMS, Found, newest, open_verified, saved_steps, verify
+from siirl.training.checkpoint import STATE, Found, newest, open_verified, saved_steps, verify
 from siirl.training.run_folder import config_of, weights_digest
 
 log = logging.getLogger(__name__)
@@ -59,10 +58,8 @@ class Subject:
         return (self.checkpoint.path if self.checkpoint else self.start).absolute()
 
     def digest(self) -> str:
-        """A SHA-256 sum that tells its weights from others: of a checkpoint's list of sums, else `weights_digest`."""
-        if self.checkpoint is None:
-            return weights_digest(self.start)
-        return hashlib.sha256((self.checkpoint.path / SUMS).read_bytes()).hexdigest()
+        """A SHA-256 sum that tells its weights from others: `Found.digest` of a checkpoint, else `weights_digest`."""
+        return self.checkpoint.digest() if self.checkpoint else weights_digest(self.start)
 
 
 def read_command_line(argv: Sequence[str]) -> tuple[Reading, Subject]:

@@ -41,6 +41,10 @@ class Found:
     path: Path
     state: dict[str, Any]
 
+    def digest(self) -> str:
+        """A SHA-256 sum, hexadecimal, that tells its weights from others: of its list of sums."""
+        return hashlib.sha256((self.path / SUMS).read_bytes()).hexdigest()
+
 
 class CheckpointManager:
     """The checkpoints ``global_step_N`` of a run folder.

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -22,10 +22,15 @@ log = logging.getLogger(__name__)
 
 COPIED = {".json", ".jinja", ".model", ".py", ".txt"}
 """Suffixes of what surrounds the weights: config, statistics, tokenizer, processor, published model code. Weights in other
-formats are not copied, because they are the start policy's, nor is its model card."""
+formats are not copied, because they are the start policy's, nor is its model card: the trained policy gets its own."""
 
 
-def export(checkpoint: Path, start: Path, folder: Path, config: Config) -> list[Path]:
+CARD = "README.md"
+Card = Callable[[Path], str]
+"""Makes the text of the model card of a folder that has all its other files; ValueError when it must not have one like that."""
+
+
+def export(checkpoint: Path, start: Path, folder: Path, config: Config, card: Card | None = None) -> list[Path]:
     """Write the policy of a verified checkpoint into ``folder``, which is empty or absent, and check that it loads.
 
     Adapters are merged into the start policy's weights; a value head has a file of its own. On the way memory holds one file of
@@ -36,6 +41,7 @@ def export(checkpoint: Path, start: Path, folder: Path, config: Config) -> list[
         start: the policy folder that the run started from; it has the files besides the weights, and the weights that
             adapters were trained on.
         config: the run's config; it names the policy's class.
+        card: makes the model card; None: the folder gets none.
 
     Returns:
         The files of weights.
@@ -56,16 +62,20 @@ def export(checkpoint: Path, start: Path, folder: Path, config: Config) -> list[
             write_value_head(trained.read(head), settings.position, folder)
         factory = POLICIES.get(embodied.embodied_type)
         factory.longest_prompt(ModelConfig(path=str(folder)), embodied, [""], settings)
+        _write_card(card, folder)
     return weights
 
 
-def export_adapters(checkpoint: Path, start: Path, folder: Path, config: Config) -> list[Path]:
+def export_adapters(
+    checkpoint: Path, start: Path, folder: Path, config: Config, card: Card | None = None
+) -> list[Path]:
     """Write the LoRA adapters of a verified checkpoint alone into ``folder``, which is empty or absent, in peft's layout.
 
     Args:
         checkpoint: ``global_step_N``.
         start: the policy folder that the run started from, which the adapters belong to.
         config: the run's config.
+        card: as in `export`.
 
     Returns:
         The file of weights.
@@ -91,7 +101,13 @@ def export_adapters(checkpoint: Path, start: Path, folder: Path, config: Config)
         values = saved.read(names)
         write_weights_file({names[name]: value for name, value in values.items()}, file)
         adapters.save_pretrained(str(folder))
+        _write_card(card, folder)
     return [file]
+
+
+def _write_card(card: Card | None, folder: Path) -> None:
+    if card is not None:
+        (folder / CARD).write_text(card(folder), encoding="utf-8")
 
 
 def _factors(layer: str) -> Iterator[tuple[str, str]]:

@@ -80,7 +80,7 @@ def test_the_files_around_the_weights_are_the_start_policys(start: Path, out: Pa
         "tokenizer_config.json",
         "modeling_prismatic.py",
     }
-    assert {file.name for file in out.iterdir()} == names | {"model.safetensors"}
+    assert {file.name for file in out.iterdir()} == names | {"model.safetensors", "README.md"}
     for name in names:
         assert (out / name).read_bytes() == (start / name).read_bytes()
 

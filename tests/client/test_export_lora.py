@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from siirl.client import export as command
@@ -87,7 +88,14 @@ def test_peft_loads_the_adapters_alone(
     run: Path, start: Path, trained: torch.Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command.main([str(run), str(tmp_path), "--adapters"]) == 0
-    assert {file.name for file in tmp_path.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "README.md",
+    }
+    card = ModelCard.load(tmp_path / "README.md")
+    assert (card.data.library_name, "lora" in card.data.tags) == ("peft", True)
+    assert "adapters of rank 2" in card.text
     assert f"belong to  {start}" in capsys.readouterr().out
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 2, 4)
