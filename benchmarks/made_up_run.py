@@ -142,7 +142,7 @@ class MadeUpRun:
             driver.note("driver", name, since, end)
             since = end
         books = [driver, *(self._slot(slot, ends) for slot in range(slots))]
-        return timeline_row(step, 0.0, since, Clock.here(), [book.recording(math.inf) for book in books])
+        return timeline_row(step, 0.0, since, Clock.here(), [book.recording() for book in books])
 
     def _slot(self, slot: int, ends: dict[str, float]) -> Notebook:
         """Four simulators and a policy that acts on whatever is ready, then an update."""

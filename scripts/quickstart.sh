@@ -14,7 +14,7 @@ total=$((done_so_far + steps))
 if [ "$done_so_far" -gt 0 ]; then
     echo "continuing $run from step $done_so_far to step $total"
 fi
-.venv/bin/python -m siirl.client.main_dag --config-name=quickstart trainer.total_training_steps=$total
+.venv/bin/siirl train --config-name=quickstart trainer.total_training_steps=$total
 cat <<END
 
 curves:      .venv/bin/tensorboard --logdir $run/tensorboard

@@ -7,7 +7,7 @@
 #SBATCH --output=%x-%j.log
 # Runs COMMAND on all machines of a Slurm job; submit it from the repository, on a file system that all machines share:
 #   sbatch examples/cluster/slurm.sh bash examples/embodied_srpo_trainer/run_openvla_oft_libero_long.sh
-#   sbatch examples/cluster/slurm.sh scripts/launch_cluster.sh .venv/bin/python -m siirl.client.main_dag trainer.nnodes=2 …
+#   sbatch examples/cluster/slurm.sh scripts/launch_cluster.sh .venv/bin/siirl train trainer.nnodes=2 …
 # Every machine runs COMMAND, and launch_cluster.sh in it makes them a cluster.
 set -euo pipefail
 [ $# -gt 0 ] || { echo "usage: sbatch [options] examples/cluster/slurm.sh COMMAND …" >&2; exit 2; }

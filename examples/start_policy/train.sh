@@ -8,10 +8,10 @@ work="${1:-data/start_policy}"
 out="${2:-runs/start_policy}"
 mkdir -p "$work"
 
-python -m siirl.client.collect_demos --suite libero_spatial --tasks 0,2 --trials 0-39 --noise 0.2,0.1,0.0 \
+siirl collect-demos --suite libero_spatial --tasks 0,2 --trials 0-39 --noise 0.2,0.1,0.0 \
   --out "$work" --workers 2 --image-size 128 --no-antialiasing --max-texture-size 512 --seed 0
 
-python -m siirl.client.sft --demos "$work" --suite libero_spatial --out "$out" --steps 2400 --threads 1 --seed 0 \
+siirl sft --demos "$work" --suite libero_spatial --out "$out" --steps 2400 --threads 1 --seed 0 \
   --architecture examples/start_policy/architecture.json --vocabulary examples/start_policy/vocabulary.txt
 
 python examples/start_policy/miscalibrate.py "$out" 0 0 0.015

@@ -1,4 +1,4 @@
-"""``python -m siirl.client.compare A B [C …]``: evaluations of the same episodes beside the first of them, pair by pair."""
+"""``siirl compare A B [C …]``: evaluations of the same episodes beside the first of them, pair by pair."""
 
 import argparse
 import sys

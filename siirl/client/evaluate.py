@@ -1,6 +1,6 @@
 """Evaluate: run a policy on every (task, trial) of some suites, once or a chosen number of times, and tell its success.
 
-``python -m siirl.client.evaluate POLICY --config-name=libero_spatial_grpo_openvlaoft key=value …``
+``siirl evaluate POLICY --config-name=libero_spatial_grpo_openvlaoft key=value …``
 """
 
 import logging

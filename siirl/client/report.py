@@ -1,4 +1,4 @@
-"""One page about a run, or about several beside each other: ``python -m siirl.client.report RUN_DIR [RUN_DIR …]``."""
+"""One page about a run, or about several beside each other: ``siirl report RUN_DIR [RUN_DIR …]``."""
 
 import argparse
 import sys
@@ -10,8 +10,8 @@ from siirl.observe.report import REPORT, write_report
 COMPARISON = "comparison.html"
 EXAMPLE = """\
 examples:
-  python -m siirl.client.report runs/quickstart                    writes runs/quickstart/report.html
-  python -m siirl.client.report runs/srpo runs/grpo --out ab.html  both on one page
+  siirl report runs/quickstart                    writes runs/quickstart/report.html
+  siirl report runs/srpo runs/grpo --out ab.html  both on one page
 """
 
 

@@ -37,7 +37,7 @@ checkpoint every setting is that of its run unless --config-name or key=value sa
   actor_rollout_ref.embodied.env.{task_ids,num_trials_per_task,num_envs}    which tasks and trials, and how many simulators
   dry_run=true               print what would be run, and start nothing
 """
-EXAMPLE = "example: python -m siirl.client.evaluate runs/quickstart evaluate.folder=runs/quickstart_evaluated"
+EXAMPLE = "example: siirl evaluate runs/quickstart evaluate.folder=runs/quickstart_evaluated"
 
 
 @dataclass(frozen=True)

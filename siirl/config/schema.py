@@ -298,7 +298,7 @@ class TrainerConfig:
     logger: list[str] = key(["console", "tensorboard"], "Where metrics go besides metrics.jsonl.", choices=("console", "tensorboard", "wandb", "swanlab", "trackio"))
     project_name: str = key("siirl_embodied", "Project name for the trackers.")
     experiment_name: str = key("openvla_oft_srpo", "Run name for the trackers.")
-    report: bool = key(True, "Write report.html, one page about the run, into the run folder at its end; python -m siirl.client.report writes it at any time.")
+    report: bool = key(True, "Write report.html, one page about the run, into the run folder at its end; siirl report writes it at any time.")
     timeline_freq: int = key(5, "Steps between those of which timeline.jsonl holds what every simulator, policy and worker did when, from the first on; −1: none.", minimum=-1)
     max_staleness: int = key(
         0, "Training steps by which the weights that act may lag behind those that are updated: with 1, the next rollout runs while the update does; 0: strictly on-policy, only simulators are reset meanwhile.", minimum=0

@@ -163,10 +163,9 @@ class Session:
         return metrics | {"train/skipped_steps": float(self.skipped_steps)} | self._timer.metrics()
 
     def _log_timeline(self) -> None:
-        end = time.monotonic()
-        seconds = end - self._began
-        recordings = [self._notebook.recording(seconds), *self._workers.recordings(seconds)]
-        self._timeline.append(timeline_row(self.step, self._began, end, Clock.here(), recordings))
+        end, clock = time.monotonic(), Clock.here()
+        recordings = [self._notebook.recording(self._began), *self._workers.recordings(self._began, clock)]
+        self._timeline.append(timeline_row(self.step, self._began, end, clock, recordings))
 
     def log_episodes(self, rows: Iterable[EpisodeRow]) -> None:
         """Append to the run's episodes."""

@@ -128,13 +128,14 @@ class Notebook:
         finally:
             self.note(lane, kind, start, time.monotonic(), size)
 
-    def recording(self, seconds: float) -> Recording:
-        """What was noted and ended in the last ``seconds``."""
-        after = time.monotonic() - seconds
+    def recording(self, since: float = -math.inf, clock: Clock | None = None) -> Recording:
+        """What was noted and ended at time ``since`` of ``clock``, the process's own by default, or later."""
+        here = Clock.here()
+        after = since + (clock or here).ahead_of(here)
         events = list(self._events)
         full = len(events) == self._events.maxlen
         recent = [event for event in events if event.end >= after]
-        return Recording(self.process, Clock.here(), recent, events[0].end if full else -math.inf)
+        return Recording(self.process, here, recent, events[0].end if full else -math.inf)
 
 
 def timeline_row(step: int, start: float, end: float, clock: Clock, recordings: Sequence[Recording]) -> dict[str, Any]:

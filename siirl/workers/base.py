@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from siirl.data.trajectory import Episode, EpisodeSpec
-from siirl.observe.timeline import Recording
+from siirl.observe.timeline import Clock, Recording
 from siirl.observe.video.choice import Reel
 from siirl.roles.queue import ExpectedSteps
 
@@ -75,8 +75,8 @@ class Workers(Protocol):
         """
         ...
 
-    def recordings(self, seconds: float) -> list[Recording]:
-        """What node workers (the first `MOST_WORKERS`) and their simulators did in the last ``seconds``."""
+    def recordings(self, since: float, clock: Clock) -> list[Recording]:
+        """What node workers (the first `MOST_WORKERS`) and their simulators did from time ``since`` of ``clock`` on."""
         ...
 
     def close(self) -> None:

@@ -131,9 +131,9 @@ class InlineWorkers:
         """See `Workers.sync`."""
         return self._worker.sync(step)
 
-    def recordings(self, seconds: float) -> list[Recording]:
+    def recordings(self, since: float, clock: Clock) -> list[Recording]:
         """See `Workers.recordings`."""
-        return [self._worker.recording(seconds)]
+        return [self._worker.recording(since, clock)]
 
     def close(self) -> None:
         """Free the simulator."""

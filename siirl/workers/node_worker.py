@@ -17,7 +17,7 @@ from siirl.config.schema import Config
 from siirl.dag.graph import EpisodesFn, NodeOutput
 from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Stored, Target, Trajectory
 from siirl.embeddings.base import ENCODERS, encoder_name
-from siirl.observe.timeline import Notebook, Recording
+from siirl.observe.timeline import Clock, Notebook, Recording
 from siirl.observe.video.choice import Reel
 from siirl.observe.video.recorder import Recorder
 from siirl.policies.base import POLICIES, Policy, Sampling, ValueHeadSettings
@@ -198,9 +198,9 @@ class NodeWorker:
         """Read what `save` wrote."""
         self.trainer.load(folder)
 
-    def recording(self, seconds: float) -> Recording:
-        """What this worker and its simulators did in the last ``seconds``."""
-        return self._notebook.recording(seconds)
+    def recording(self, since: float, clock: Clock) -> Recording:
+        """What this worker and its simulators did from time ``since`` of ``clock`` on."""
+        return self._notebook.recording(since, clock)
 
     def close(self) -> None:
         """End what runs beside the calls."""

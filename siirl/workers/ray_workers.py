@@ -15,7 +15,7 @@ from siirl.config.schema import Config
 from siirl.dag.compile import Plan, Slot
 from siirl.data.trajectory import Episode, EpisodeSpec
 from siirl.envs.base import ENVS
-from siirl.observe.timeline import MOST_WORKERS, Recording
+from siirl.observe.timeline import MOST_WORKERS, Clock, Recording
 from siirl.observe.video.choice import Reel
 from siirl.policies.base import Sampling
 from siirl.roles.queue import EpisodeQueue, EpisodeSource, ExpectedSteps
@@ -211,9 +211,9 @@ class RayWorkers:
         members = [n for n, seat in zip(self.nodes, self._seats, strict=True) if seat.roles & {"actor", "rollout"}]
         return get_all([node.sync.remote(step) for node in members])[0]
 
-    def recordings(self, seconds: float) -> list[Recording]:
+    def recordings(self, since: float, clock: Clock) -> list[Recording]:
         """See `Workers.recordings`."""
-        return get_all([node.recording.remote(seconds) for node in self.nodes[:MOST_WORKERS]])
+        return get_all([node.recording.remote(since, clock) for node in self.nodes[:MOST_WORKERS]])
 
     def stats(self) -> list[dict[str, float]]:
         """`NodeWorker.stats` of every worker that rolls out."""

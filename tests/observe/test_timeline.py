@@ -18,10 +18,10 @@ def test_processes_of_a_machine_share_a_clock_and_machines_are_told_apart_by_the
 
 def test_a_notebook_keeps_the_newest_and_says_since_when() -> None:
     book = Notebook("slot 0", most=3)
-    assert book.recording(math.inf).since == -math.inf
+    assert book.recording().since == -math.inf
     for second in range(5):
         book.note("policy", "policy", second, second + 1)
-    recording = book.recording(math.inf)
+    recording = book.recording()
     assert [event.start for event in recording.events] == [2, 3, 4]
     assert recording.since == 3
 
@@ -33,9 +33,19 @@ def test_what_fails_is_noted_too() -> None:
             raise ArithmeticError
     except ArithmeticError:
         pass
-    (event,) = book.recording(60).events
+    (event,) = book.recording().events
     assert (event.lane, event.kind, event.size) == ("actor", "update", 7)
     assert event.end >= event.start
+
+
+def test_a_recording_begins_when_the_step_did_however_late_it_is_asked_for() -> None:
+    book = Notebook("slot 0")
+    for second in range(5):
+        book.note("policy", "policy", second, second + 1)
+    here = Clock.here()
+    assert [event.start for event in book.recording(2.5).events] == [2, 3, 4]
+    there = Clock("another machine", here.zero - 100)
+    assert [event.start for event in book.recording(102.5, there).events] == [2, 3, 4], "its clock began 100 s earlier"
 
 
 def test_a_line_is_cut_at_the_steps_ends_and_speaks_of_the_drivers_time() -> None:

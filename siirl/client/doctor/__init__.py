@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from siirl.client.doctor.accelerators import check_torch
+from siirl.client.doctor.accelerators import check_torch, torch_problem
 from siirl.client.doctor.folders import check_policy, check_run_folder
 from siirl.client.doctor.lines import Check, Line, Question
 from siirl.client.doctor.network import check_network
 from siirl.client.doctor.resources import check_disk, check_memory
 from siirl.client.doctor.simulators import check_simulators
 from siirl.client.doctor.software import check_packages, check_python, check_ray
-from siirl.client.preflight import preflight
 from siirl.config.checks import check_config
 from siirl.config.keys import KEYS
 from siirl.config.load import read_config, settings_parser
@@ -34,10 +33,16 @@ def check_settings(question: Question) -> Iterator[Line]:
         yield Line("pass", "config", "every setting is one that can work")
 
 
-CHECKS: tuple[Check, ...] = (
-    check_python,
-    check_packages,
-    check_torch,
+def skip_rest(question: Question) -> Iterator[Line]:
+    """Says that nothing else was looked at."""
+    yield Line(
+        "warn", "the rest", "not looked at: it needs PyTorch", "siirl doctor again, once PyTorch can be imported"
+    )
+
+
+FIRST: tuple[Check, ...] = (check_python, check_packages, check_torch)
+"""What is looked at first, since the rest needs PyTorch."""
+REST: tuple[Check, ...] = (
     check_ray,
     check_settings,
     check_policy,
@@ -60,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     question = ask(given.config_name, given.overrides, given.config_dir) if named else Question(Config(), named=False)
     question = replace(question, deep=given.deep)
     levels: Counter[str] = Counter()
-    for check in CHECKS:
+    for check in (*FIRST, *(REST if not torch_problem() else (skip_rest,))):
         for line in check(question):
             levels[line.level] += 1
             print(shown(line, styled=sys.stdout.isatty() and "NO_COLOR" not in os.environ), flush=True)
@@ -74,8 +79,11 @@ def ask(config_name: str, overrides: Sequence[str], config_dir: str | None) -> Q
     reading = read_config(config_name, overrides, config_dir)
     composed = reading.bad_keys != set(KEYS)
     if composed:
-        for checker in (check_config, preflight):
-            reading.check(checker)
+        reading.check(check_config)
+        if not torch_problem():
+            from siirl.client.preflight import preflight  # here: it imports PyTorch
+
+            reading.check(preflight)
     return Question(reading.config, composed, tuple(reading.problems))
 
 

@@ -1,4 +1,4 @@
-"""``python -m siirl.client.doctor``."""
+"""``siirl doctor``."""
 
 import sys
 

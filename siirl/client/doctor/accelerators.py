@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from siirl.client.doctor.lines import Line, Question
 from siirl.config.cluster import GPUS
@@ -52,12 +53,22 @@ class Torch:
 
 def check_torch(question: Question) -> Iterator[Line]:
     """PyTorch, and whether it has the accelerators of the config."""
-    try:
-        found = ask_torch()
-    except (ImportError, OSError, RuntimeError) as error:
-        yield Line("fail", "PyTorch", f"cannot be imported: {error}", "pip install --force-reinstall torch torchvision")
+    if problem := torch_problem():
+        yield Line(
+            "fail", "PyTorch", f"cannot be imported: {problem}", "pip install --force-reinstall torch torchvision"
+        )
         return
-    yield from torch_lines(found, question.config if question.named else None)
+    yield from torch_lines(ask_torch(), question.config if question.named else None)
+
+
+@cache
+def torch_problem() -> str:
+    """Why PyTorch cannot be imported; empty where it can."""
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:  # missing, or a library that it links to is
+        return str(error)
+    return ""
 
 
 def ask_torch() -> Torch:

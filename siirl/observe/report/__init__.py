@@ -39,6 +39,6 @@ def write_at_end(run_folder: Path) -> None:
         print(f"report: {write_report([run_folder], run_folder / REPORT)}")
     except Exception as error:  # noqa: BLE001  (told, with what brings it about again)
         log.warning(
-            "%s could not be written: %s: %s; python -m siirl.client.report %s tells more",
+            "%s could not be written: %s: %s; siirl report %s tells more",
             *(run_folder / REPORT, type(error).__name__, error, run_folder),
         )

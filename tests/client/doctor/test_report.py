@@ -1,5 +1,8 @@
 """The whole report: what a config's problems look like, and the exit code."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,7 +47,8 @@ def test_the_exit_code(
         asked.append(question)
         yield Line(level, "test", "what there is", "" if level == "pass" else "what to do")
 
-    monkeypatch.setattr(doctor, "CHECKS", (check,))
+    monkeypatch.setattr(doctor, "FIRST", (check,))
+    monkeypatch.setattr(doctor, "REST", ())
     assert main(["--deep"]) == code
     assert (asked[0].named, asked[0].deep) == (False, True)
     out = capsys.readouterr().out
@@ -58,6 +62,17 @@ def test_the_exit_code(
             "fail": "0 passed, 0 warnings, 1 failed",
         }[level]
     )
+
+
+def test_without_a_pytorch_that_can_be_imported_the_rest_waits(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise OSError('libcudart.so.13: cannot open shared object file')")
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    command = [sys.executable, "-m", "siirl.client.doctor", "--config-name=quickstart"]
+    told = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert "Traceback" not in told.stderr
+    assert "fail  PyTorch       cannot be imported: libcudart.so.13: cannot open shared object file" in told.stdout
+    assert told.stdout.splitlines()[-3].startswith("warn  the rest")
 
 
 def test_a_terminal_gets_colours() -> None:
