@@ -17,6 +17,7 @@ from siirl.config.lora import check_lora
 from siirl.config.placement import check_placement
 from siirl.config.problems import show
 from siirl.config.schema import Config
+from siirl.config.videos import check_videos
 
 ENV = "actor_rollout_ref.embodied.env"
 EMBODIED = "actor_rollout_ref.embodied"
@@ -247,16 +248,6 @@ def check_outputs(config: Config) -> Iterator[str]:
             yield refuse(
                 config, key, f"a place that can be written to; {existing} {why}", f"set {key} to another place"
             )
-
-
-def check_videos(config: Config) -> Iterator[str]:
-    """Training and validation number their steps alike, and so need a folder each."""
-    folders = [get_value(config, f"{key}.video_base_dir") for key in VIDEOS]
-    if None not in folders and len({os.path.abspath(folder) for folder in folders}) == 1:
-        key, other = (f"{key}.video_base_dir" for key in reversed(VIDEOS))
-        yield refuse(
-            config, key, f"another folder than {other}", f"{key}={folders[0]}/val, and {other}={folders[0]}/train"
-        )
 
 
 TRAINING_CHECKS = (

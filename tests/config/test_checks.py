@@ -14,6 +14,8 @@ REF = "actor_rollout_ref"
 ENV = f"{REF}.embodied.env"
 SAMPLING = "algorithm.embodied_sampling"
 RESUME = "trainer.resume_from_path"
+TRAIN, VAL = f"{ENV}.video_cfg", f"{ENV}.val_video_cfg"
+VIDEOS = {f"{TRAIN}.save_video": True, f"{VAL}.save_video": True}
 GREEDY = {
     f"{REF}.rollout.n": 1,
     f"{REF}.rollout.do_sample": False,
@@ -52,9 +54,19 @@ IMPOSSIBLE = [
         "nothing is dropped",
     ),
     (
-        {f"{ENV}.video_cfg.video_base_dir": "logs/../logs", f"{ENV}.val_video_cfg.video_base_dir": "logs"},
-        f"{ENV}.val_video_cfg.video_base_dir=logs",
-        f"another folder than {ENV}.video_cfg.video_base_dir",
+        VIDEOS
+        | {
+            "trainer.default_local_dir": "run",
+            f"{VAL}.video_base_dir": "run/v",
+            f"{TRAIN}.video_base_dir": "run/x/../v",
+        },
+        f"{VAL}.video_base_dir=run/v",
+        f"another folder than that of {TRAIN}",
+    ),
+    (
+        VIDEOS | {"trainer.default_local_dir": "run", f"{TRAIN}.video_base_dir": "run/videos/val"},
+        f"{VAL}.video_base_dir",
+        f"another folder than that of {TRAIN}",
     ),
     ({f"{REF}.rollout.do_sample": False}, f"{REF}.rollout.n=8", f"{REF}.rollout.do_sample=true"),
     ({f"{REF}.rollout.val_kwargs.n": 2}, f"{REF}.rollout.val_kwargs.n=2", "val_kwargs.do_sample=true"),

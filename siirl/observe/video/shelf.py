@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from siirl.config.schema import Config, VideoConfig
+from siirl.config.videos import video_folder
 from siirl.data.files import write_atomically
 from siirl.data.trajectory import EpisodeSpec, EpisodeSummary
 from siirl.observe.video.choice import Reel, choose, file_name
@@ -154,11 +155,3 @@ class Shelves:
         """Close all of them."""
         for shelf in self._shelves.values():
             shelf.close()
-
-
-def video_folder(config: VideoConfig, run_folder: Path, split: str) -> Path:
-    """Where a split's videos go. A folder outside the run's may be that of several runs: each has a part of its own."""
-    if config.video_base_dir is None:
-        return run_folder / "videos" / split
-    folder = Path(config.video_base_dir).absolute()
-    return folder if folder.is_relative_to(run_folder) else folder / run_folder.name / split
