@@ -34,6 +34,7 @@ def config(tmp_path: Path) -> Config:
 
 
 IMPOSSIBLE = [
+    VIDEOS | {f"{TRAIN}.video_base_dir": "logs", f"{VAL}.video_base_dir": "logs"},  # with a part for each
     # the values given, the key to blame, a part of the line
     ({f"{SAMPLING}.accuracy_lower_bound": 0.95}, f"{SAMPLING}.accuracy_lower_bound=0.95", "accuracy_upper_bound=0.9"),
     (
