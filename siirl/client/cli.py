@@ -45,6 +45,7 @@ GROUPS = {
         Command("compare", "siirl.client.compare", "two evaluations, trial by trial"),
         Command("report", "siirl.client.report", "a page of a run, or of several beside each other"),
         Command("export", "siirl.client.export", "take the policy out, as a Hugging Face folder"),
+        Command("export-episodes", "siirl.client.export_episodes", "an evaluation's episodes as a LeRobotDataset"),
     ),
     "This command": (Command("completion", "siirl.client.completion", "complete it in bash, zsh or fish"),),
 }
@@ -112,7 +113,7 @@ def help_page(styled: bool = False) -> str:
     bold, dim, plain = ("\033[1m", "\033[2m", "\033[0m") if styled else ("", "", "")
     lines = [HEAD, "", f"  {USAGE}"]
     for title, commands in GROUPS.items():
-        lines += ["", f"{bold}{title}{plain}", *(f"  {c.name:<15}{c.summary}" for c in commands)]
+        lines += ["", f"{bold}{title}{plain}", *(f"  {c.name:<17}{c.summary}" for c in commands)]
     width = max(len(example) for example, _ in EXAMPLES) + 3
     lines += ["", f"{bold}Start here{plain}"]
     lines += [f"  {example:<{width}}{dim}{about}{plain}" for example, about in EXAMPLES]

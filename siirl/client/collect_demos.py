@@ -7,13 +7,8 @@ the jobs that were under way.
 """
 
 import argparse
-import fcntl
-import json
-import os
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,35 +16,17 @@ from pathlib import Path
 import numpy as np
 
 from siirl.client.arguments import at_least, parse_ids, parse_noises, probability
+from siirl.client.dataset_folder import claim, only_writer
 from siirl.config.schema import EnvConfig
-from siirl.data.files import write_atomically
 from siirl.data.lerobot import DatasetWriter
 from siirl.envs.base import ENVS
-from siirl.envs.demonstrations import PARTIAL, Expertise, Job, Settings, collect
+from siirl.envs.demonstrations import Expertise, Job, Settings, collect
 from siirl.envs.libero.demonstrate import EXPERTISE as LIBERO
 from siirl.envs.maniskill.demonstrate import EXPERTISE as MANISKILL
 
 EXPERTS = {"libero": LIBERO, "maniskill": MANISKILL}
 TRIALS_PER_JOB = 10
 """Trials that a worker collects with one simulator before it takes the next job: building one costs 2 episodes."""
-SETTINGS = "meta/collection.json"
-"""How the dataset was collected; other programs do not read it."""
-
-
-@contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Inside, no other collection may write to ``folder``. Raises ValueError when one does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise ValueError(
-            f"--out {folder}: another collection is writing to it; wait for it, or name another"
-        ) from error
-    finally:
-        os.close(descriptor)
 
 
 def open_dataset(settings: Settings, expertise: Expertise) -> DatasetWriter:
@@ -59,22 +36,10 @@ def open_dataset(settings: Settings, expertise: Expertise) -> DatasetWriter:
         ValueError: the folder holds another dataset, or one that was collected with other settings.
     """
     env, out = settings.env, settings.out
-    for leftover in out.glob(PARTIAL.format("*")):
-        leftover.unlink()
     wanted = {**expertise.describe(env), "seed": settings.seed} | (
         {"pushes": settings.pushes} if settings.pushes else {}
     )
-    file = out / SETTINGS
-    if file.exists():
-        found = json.loads(file.read_text())
-        if found != wanted:
-            raise ValueError(f"--out {out} was collected with {found}; now it is {wanted}: name another folder")
-    elif any(out.iterdir()):
-        raise ValueError(
-            f"--out {out} is not empty and holds no collection of ours (no {SETTINGS}); name another folder"
-        )
-    else:
-        write_atomically(file, lambda stream: stream.write(json.dumps(wanted).encode()))
+    claim(out, wanted)
     size = (env.image_size, env.image_size)
     return DatasetWriter(out, expertise.fps, size, expertise.state_dim, expertise.action_dim)
 

@@ -166,7 +166,7 @@ def measure(evaluation: Evaluation, parts: list[Part]) -> None:
                 for episode in workers.rollout(missing, sampling, keep=False, after=0, expected_steps={}, reel=reel):
                     ended.append(episode.summary)
                     with_video = videos.keep(0, ended, workers.videos)[-1]
-                    log.add(EpisodeRow.of(with_video, 0, "eval"))
+                    log.add(EpisodeRow.of(with_video, 0, "eval", with_actions=True))
                     progress.episode_done(episode.summary)
 
 

@@ -59,6 +59,7 @@ class EpisodeSummary:
         reward_sum: of the simulator's rewards.
         video: where its video is written, relative to the run folder; None where it was not chosen. The file may be missing: the
             oldest ones are removed, and a full disk takes none.
+        actions: those that were executed, un-normalised, float32 [steps, D]; None where nobody asks for them.
         rewards, values: as in the `Trajectory`, where an advantage estimator looks at them, else None.
     """
 
@@ -74,6 +75,7 @@ class EpisodeSummary:
     weights_step: int = 0
     reward_sum: float = 0.0
     video: str | None = None
+    actions: np.ndarray | None = field(default=None, compare=False)
     rewards: np.ndarray | None = field(default=None, compare=False)
     values: np.ndarray | None = field(default=None, compare=False)
 

@@ -42,6 +42,7 @@ SCHEMA = pa.schema(
         ("reward", pa.float64()),
         ("kept", pa.bool_()),
         ("video", pa.string()),
+        ("actions", pa.list_(pa.float32())),
     ]
 )
 
@@ -60,6 +61,8 @@ class EpisodeRow:
         reward: what the workflow's reward gave it; None where it was not scored.
         kept: whether its group passed the filter; None where there is none.
         video: its file, relative to the run folder; None without one.
+        actions: in an evaluation, the actions that were executed, one after the other, as `siirl.client.export_episodes` replays
+            them; else None.
     """
 
     step: int
@@ -84,6 +87,7 @@ class EpisodeRow:
     reward: float | None = None
     kept: bool | None = None
     video: str | None = None
+    actions: list[float] | None = None
 
     @staticmethod
     def of(
@@ -93,8 +97,9 @@ class EpisodeRow:
         *,
         reward: float | None = None,
         kept: bool | None = None,
+        with_actions: bool = False,
     ) -> "EpisodeRow":
-        """The row of an episode."""
+        """The row of an episode, with its actions if they are wanted and it has any."""
         spec = summary.spec
         return EpisodeRow(
             step=step,
@@ -119,6 +124,7 @@ class EpisodeRow:
             reward=reward,
             kept=kept,
             video=summary.video,
+            actions=summary.actions.ravel().tolist() if with_actions and summary.actions is not None else None,
         )
 
 
@@ -182,7 +188,8 @@ class EpisodeLog:
 def read_episodes(folder: Path) -> pa.Table:
     """Every row in a run folder, in the order in which they were added, with the columns of `SCHEMA`; none where there are no
     files."""
-    return pa.concat_tables([SCHEMA.empty_table(), *(_read_table(file) for file in _files(folder))])
+    tables = [SCHEMA.empty_table(), *(_read_table(file) for file in _files(folder))]
+    return pa.concat_tables(tables, promote_options="default")  # columns that older files lack are empty
 
 
 def compact(folder: Path) -> Path:

@@ -227,7 +227,7 @@ class Rollout:
         for row, (slot, episode) in enumerate(zip(slots, episodes, strict=True)):
             actions, log_probs = chunk.actions[row].numpy(), chunk.log_probs[row].numpy()
             values = None if chunk.values is None else chunk.values[row].numpy()
-            episode.act(chunk.sampled[row].numpy(), log_probs, values, weights)
+            episode.act(actions, chunk.sampled[row].numpy(), log_probs, values, weights)
             if not np.isfinite(actions).all() or not np.isfinite(log_probs).all():
                 yield from self._end(run, slot, False, "nan_action")
             elif values is not None and not np.isfinite(values).all():

@@ -31,6 +31,7 @@ class RunningEpisode:
     weights: Weights | None = None
     images: list[np.ndarray] = field(default_factory=list)
     states: list[np.ndarray] = field(default_factory=list)
+    actions: list[np.ndarray] = field(default_factory=list)
     tokens: list[np.ndarray] = field(default_factory=list)
     log_probs: list[np.ndarray] = field(default_factory=list)
     executed: list[int] = field(default_factory=list)
@@ -59,9 +60,18 @@ class RunningEpisode:
         """The time since the first observation, in which there were no weights to act with, is none of the episode's."""
         self._since = time.monotonic() if self.images else self._since
 
-    def act(self, tokens: np.ndarray, log_probs: np.ndarray, values: np.ndarray | None, weights: Weights) -> None:
-        """Append what the policy drew, [K] each, and what it expects, [V]; the first chunk's ``weights`` are the episode's."""
+    def act(
+        self,
+        actions: np.ndarray,
+        tokens: np.ndarray,
+        log_probs: np.ndarray,
+        values: np.ndarray | None,
+        weights: Weights,
+    ) -> None:
+        """Append what the policy decided, [T, D], what it drew, [K] each, and what it expects, [V]; the first chunk's ``weights``
+        are the episode's."""
         self.weights = self.weights or weights
+        self.actions.append(actions)
         self.tokens.append(tokens)
         self.log_probs.append(log_probs)
         if values is not None:
@@ -91,6 +101,9 @@ class RunningEpisode:
             retries=retries,
             seconds=self._seconds,
             reward_sum=float(np.sum(self.rewards)),
+            actions=np.concatenate([a[:n] for a, n in zip(self.actions, self.executed, strict=False)])
+            if chunks
+            else None,
         )
         return Trajectory(
             summary=summary,

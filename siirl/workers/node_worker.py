@@ -128,14 +128,14 @@ class NodeWorker:
         self, queue: EpisodeSource, sampling: Sampling, keep: bool, after: int, reel: Reel | None = None
     ) -> Iterator[EpisodeSummary | Trajectory]:
         """Yields a summary for each finished episode, followed by its trajectory if ``keep``; the summary then holds what
-        advantages are estimated from."""
+        advantages are estimated from, else its actions."""
         _use_threads(1)
         for trajectory in self.rollout.run(queue, sampling, after, bootstrap=keep):
             if reel is not None:
                 self._recorder.offer(reel, trajectory)
             if keep:
                 rewards = trajectory.rewards if self._per_action else None
-                yield replace(trajectory.summary, rewards=rewards, values=trajectory.values)
+                yield replace(trajectory.summary, actions=None, rewards=rewards, values=trajectory.values)
                 yield trajectory
             else:
                 yield trajectory.summary

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from siirl.client import sft
 from siirl.client.arguments import parse_ids
-from siirl.client.collect_demos import main, only_writer, parse_args, plan_jobs
+from siirl.client.collect_demos import main, parse_args, plan_jobs
+from siirl.client.dataset_folder import only_writer
 from siirl.data.lerobot import read
 from siirl.envs.demonstrations import PARTIAL, Job, disturb, partial_file
 from tests.data.lerobot.folders import episode, write

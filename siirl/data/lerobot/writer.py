@@ -29,7 +29,7 @@ from siirl.data.lerobot.reader import read_table
 
 NAMES = Columns()
 LABELS = {"task_id": "int64", "trial_id": "int64", "noise": "float32"}
-"""What a collection says of an episode, as features that are the same in all of its rows."""
+"""What a collection of demonstrations says of an episode, as further features of its rows."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Episode:
         instruction: the language goal.
         states: float32 [L, D].
         actions: float32 [L, A].
-        labels: values of `LABELS`.
+        labels: values of the dataset's further features, the same in all rows or [L].
     """
 
     instruction: str
     states: np.ndarray
     actions: np.ndarray
-    labels: Mapping[str, float]
+    labels: Mapping[str, float | np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,15 @@ class DatasetWriter:
     """A dataset that grows by shards. ``meta/info.json`` is replaced last: what it does not count is not part of the dataset
     and is overwritten by the next shard, so a killed writer leaves a dataset that is valid or can be continued."""
 
-    def __init__(self, root: Path, fps: int, size: tuple[int, int], state_dim: int, action_dim: int):
+    def __init__(
+        self,
+        root: Path,
+        fps: int,
+        size: tuple[int, int],
+        state_dim: int,
+        action_dim: int,
+        labels: Mapping[str, str] = LABELS,
+    ):
         """Continue the dataset in ``root``, or start one.
 
         Args:
@@ -90,16 +98,18 @@ class DatasetWriter:
             fps: steps per second.
             size: height and width of the frames.
             state_dim, action_dim: lengths of the vectors.
+            labels: names and dtypes of further features.
 
         Raises:
             ValueError: the folder holds a dataset with other features, or one that another program has changed.
         """
         self.root, self.fps = root, fps
-        self._features = _features(fps, size, state_dim, action_dim)
+        self._label_names = list(labels)
+        self._features = _features(fps, size, state_dim, action_dim, labels)
         self._episodes: list[dict[str, Any]] = []
         self._tasks: list[str] = []
         self.labels: list[dict[str, float]] = []
-        """Labels of the episodes that the dataset has."""
+        """Labels of the first rows of the episodes that the dataset has."""
         if (root / INFO).exists():
             self._resume()
 
@@ -118,8 +128,8 @@ class DatasetWriter:
         tasks = read_table(self.root / TASKS).to_pylist()
         self._tasks = [t["task"] for t in sorted(tasks, key=lambda t: t["task_index"])]
         for file in dict.fromkeys(DATA_PATH.format(**_place(e, "data")) for e in self._episodes):
-            rows = read_table(self.root / file, ["frame_index", *LABELS]).to_pylist()
-            self.labels += [{name: row[name] for name in LABELS} for row in rows if row["frame_index"] == 0]
+            rows = read_table(self.root / file, ["frame_index", *self._label_names]).to_pylist()
+            self.labels += [{name: row[name] for name in self._label_names} for row in rows if row["frame_index"] == 0]
 
     def append(self, shard: Shard) -> None:
         """Add the episodes of a shard, if it has any; its file is moved into the dataset."""
@@ -146,7 +156,9 @@ class DatasetWriter:
         table = pa.concat_tables(tables)
         write_atomically(self.root / DATA_PATH.format(**place), lambda stream: pq.write_table(table, stream))
         self._episodes += rows
-        self.labels += [dict(e.labels) for e in shard.episodes]
+        self.labels += [
+            {name: np.ravel(e.labels[name])[0].item() for name in self._label_names} for e in shard.episodes
+        ]
         self._write_meta()
 
     def _total_frames(self) -> int:
@@ -164,7 +176,7 @@ class DatasetWriter:
             "episode_index": np.full(length, number),
             "index": first_row + steps,
             "task_index": np.full(length, self._tasks.index(episode.instruction)),
-            **{name: np.full(length, episode.labels[name]) for name in LABELS},
+            **{name: np.broadcast_to(episode.labels[name], length) for name in self._label_names},
         }
         return {name: np.asarray(value, self._features[name]["dtype"]) for name, value in values.items()}
 
@@ -203,14 +215,16 @@ class DatasetWriter:
         }
 
 
-def _features(fps: int, size: tuple[int, int], state_dim: int, action_dim: int) -> dict[str, Any]:
+def _features(
+    fps: int, size: tuple[int, int], state_dim: int, action_dim: int, labels: Mapping[str, str]
+) -> dict[str, Any]:
     def feature(dtype: str, length: int = 1) -> dict[str, Any]:
         return {"dtype": dtype, "shape": [length], "names": None}
 
     axes = ["height", "width", "channel"]
     camera = {"dtype": "video", "shape": [*size, 3], "names": axes, "info": video.describe(fps, *size)}
     vectors = {NAMES.state: feature("float32", state_dim), NAMES.action: feature("float32", action_dim)}
-    return {NAMES.camera: camera, **vectors, **{n: feature(t) for n, t in (BOOKKEEPING | LABELS).items()}}
+    return {NAMES.camera: camera, **vectors, **{n: feature(t) for n, t in (BOOKKEEPING | dict(labels)).items()}}
 
 
 def _place(row: dict[str, Any], prefix: str) -> dict[str, int]:
