@@ -59,7 +59,9 @@ def test_what_cannot_be_exported_is_refused(
         return capsys.readouterr().err
 
     assert "no episode in" in refused(evaluation, tmp_path / "out", "--outcome=success")
-    assert "--suite is libero_goal; allowed: libero_spatial" in refused(evaluation, tmp_path / "out", "--suite=libero_goal")
+    assert "--suite is libero_goal; allowed: libero_spatial" in refused(
+        evaluation, tmp_path / "out", "--suite=libero_goal"
+    )
     other = tmp_path / "other"
     other.mkdir()
     (other / "notes.txt").touch()
