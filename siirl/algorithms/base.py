@@ -21,7 +21,7 @@ class EpisodeReturns:
         values: estimated from each observation, float [C + 1, V] with V = 1 (of the chunk that follows) or V = T (of each
             action in it); the last row is that of the final observation. None without a value head.
         truncated: whether the time limit ended the episode, so that the last row of ``values`` is what was still to come.
-            Otherwise nothing was, and that row is not looked at.
+            Otherwise nothing was, and that row is looked at with ``bootstrap_type=always`` only.
     """
 
     score: float

@@ -14,8 +14,9 @@ def gae(episodes: Sequence[EpisodeReturns], config: AlgorithmConfig) -> Advantag
 
     A unit u is a chunk (``reward_type=chunk_level``: one decision, its reward the sum over its executed actions) or an executed
     action (``action_level``). After an episode's last unit, V is that of the final observation if the time limit ended
-    the episode, and 0 if it was over (Pardo et al. 2018, *Time Limits in Reinforcement Learning*, arXiv 1712.00378). What
-    was not executed is no unit: the next one is the next that was.
+    the episode, and 0 if it was over (Pardo et al. 2018, *Time Limits in Reinforcement Learning*, arXiv 1712.00378); with
+    ``bootstrap_type=always`` it is that of the final observation either way. What was not executed is no unit: the next one
+    is the next that was. Rewards are multiplied by ``reward_scale``.
 
     The returns, which the value head learns, are A_u + V_u (TD(λ)). Only then, with ``normalize_advantages``, the advantages
     of all units of the batch are brought to mean 0 and standard deviation 1.
@@ -24,7 +25,7 @@ def gae(episodes: Sequence[EpisodeReturns], config: AlgorithmConfig) -> Advantag
 
     Args:
         episodes: at least one, with values, V = 1 for chunks and V = T for actions.
-        config: its ``gamma``, ``lam``, ``reward_type`` and ``normalize_advantages``.
+        config: its ``gamma``, ``lam``, ``reward_type``, ``bootstrap_type``, ``reward_scale`` and ``normalize_advantages``.
 
     Returns:
         Arrays [C] for chunks, [C, T] for actions.
@@ -32,8 +33,11 @@ def gae(episodes: Sequence[EpisodeReturns], config: AlgorithmConfig) -> Advantag
     lengths = [len(episode.executed) for episode in episodes]
     rewards, values, active = _units(episodes, config.reward_type)
     episode = np.repeat(np.arange(len(episodes)), lengths)[np.nonzero(active)[0]]
-    last = np.array([e.values[-1, 0] if e.truncated and e.values is not None else 0.0 for e in episodes], np.float64)
-    reward, value = rewards[active], values[active]
+    goes_on = [episode.truncated or config.bootstrap_type == "always" for episode in episodes]
+    last = np.array(
+        [e.values[-1, 0] if on and e.values is not None else 0.0 for e, on in zip(episodes, goes_on, strict=True)]
+    )
+    reward, value = config.reward_scale * rewards[active], values[active]
     following = np.empty_like(value)
     following[:-1] = value[1:]
     ends = np.flatnonzero(np.diff(episode, append=-1))

@@ -88,6 +88,7 @@ ALIASES = {
     "actor.model.add_value_head": "critic.use_critic_model",
     "actor.optim.lr": f"{ACTOR}.optim.lr",
     "actor.optim.weight_decay": f"{ACTOR}.optim.weight_decay",
+    "actor.optim.adam_eps": f"{ACTOR}.optim.eps",
     "actor.optim.lr_warmup_steps": f"{ACTOR}.optim.lr_warmup_steps",
     "actor.optim.clip_grad": f"{ACTOR}.grad_clip",
     "actor.fsdp_config.gradient_checkpointing": f"{MODEL}.enable_gradient_checkpointing",
@@ -133,18 +134,15 @@ CHOICES: dict[str, tuple[str, dict[Any, Any]]] = {
 
 @dataclass(frozen=True)
 class Only:
-    """A setting of theirs that siirl has no choice in: the ``values`` accepted, why, and whether it counts with gae alone."""
+    """A setting of theirs that siirl has no choice in: the ``values`` accepted, and why."""
 
     values: tuple[Any, ...]
     why: str
-    with_gae: bool = False
 
 
 ONLY = {
-    "algorithm.bootstrap_type": Only(("standard",), "an episode that was cut off is bootstrapped, one that ended is not", with_gae=True),
     "env.train.ignore_terminations": Only((False,), "an episode ends when the environment says so"),
     "env.train.use_step_penalty": Only((False,), "no reward here has a penalty per step"),
-    "env.train.reward_coef": Only((1,), "a success is worth 1; with grpo the factor cancels, in the filter's bounds too", with_gae=True),
     "env.train.specific_reset_id": Only((None,), f"tasks are chosen with {ENV}.task_ids"),
     "env.train.is_eval": Only((False,), "training draws its own trials"),
     "env.train.only_eval": Only((False,), "training draws its own trials"),
@@ -157,7 +155,6 @@ ONLY = {
     "actor.fsdp_config.sharding_strategy": Only(("full_shard",), "weights are sharded over all actor slots"),
     "critic.use_critic_model": Only((False,), "in RLinf's own file it means a model beside the policy; here values come from a head on the policy (actor.model.add_value_head)"),
     "actor.fsdp_config.use_liger_kernel": Only((False,), "the policy runs PyTorch's own kernels"),
-    "actor.optim.adam_eps": Only((1e-8,), "AdamW's epsilon is PyTorch's"),
     "actor.model.use_film": Only((False,), "FiLM is not built"),
     "actor.model.lora_path": Only((None,), f"adapters start anew; merge earlier ones into the folder of {MODEL}.path"),
     "actor.model.ckpt_path": Only((None,), f"weights come from the folder of {MODEL}.path"),
@@ -240,7 +237,13 @@ UNREAD = {
 
 THEIR_MARK = "runner.task_type"
 """A file that sets this is RLinf's own."""
-SAME_NAME = ("critic.use_critic_model", "algorithm.gamma", "algorithm.normalize_advantages", "algorithm.reward_type")
+SAME_NAME = (
+    "critic.use_critic_model",
+    "algorithm.gamma",
+    "algorithm.normalize_advantages",
+    "algorithm.reward_type",
+    "algorithm.bootstrap_type",
+)
 """Keys of ours that mean in RLinf's own file what they mean there."""
 THEIR_DEFAULTS: dict[str, Any] = {
     f"{SAMPLING}.filter_accuracy": False,

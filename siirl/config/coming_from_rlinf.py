@@ -41,8 +41,6 @@ What is different where the numbers are the same:
   as those steps hold at full length, and simulators take the next one as soon as they are free.
 - Mini-batches hold whole prompts; RLinf shuffles single chunks.
 - The group filter drops a group and leaves it out of the mean; RLinf counts it as zero.
-- GAE goes on from the value of the last observation where an episode was cut off at its most steps, and never where it ended
-  (`bootstrap_type: standard`).
 - An adapter is on every linear layer but the output head, and starts at zero (LoRA).
 """
 OWN = """
@@ -75,10 +73,7 @@ def page() -> str:
         (code(*row.names), f"`{row.key}`", one_line[row].removesuffix(gae) + (gae if row.read_with_gae else ""))
         for row in COMPUTED
     )
-    only = (
-        (f"`{name}`", code(*map(show, o.values)), o.why + ("; with gae" if o.with_gae else ""))
-        for name, o in ONLY.items()
-    )
+    only = ((f"`{name}`", code(*map(show, o.values)), o.why) for name, o in ONLY.items())
     parts = [
         HEADER,
         OWN.format(shared=code(*SAME_NAME)).strip("\n"),

@@ -227,6 +227,13 @@ def image_size(theirs: Theirs, config: Config) -> Any:
     return 224 if config.actor_rollout_ref.embodied.env.env_type == "maniskill" else SKIP
 
 
+def reward_scale(theirs: Theirs, config: Config) -> Any:
+    """The same with gae; with grpo the factor cancels, in the filter's bounds too."""
+    if config.algorithm.adv_estimator != "gae":
+        return SKIP
+    return next((theirs[factor] for factor in FACTORS if theirs.get(factor) is not None), SKIP)
+
+
 def same(name: str) -> Function:
     """A setting that has one name here and another there."""
 
@@ -275,6 +282,8 @@ COMPUTED = (
     with_gae("algorithm.gamma", "algorithm.gamma"),
     with_gae("algorithm.lam", "algorithm.gae_lambda"),
     with_gae("algorithm.normalize_advantages", "algorithm.normalize_advantages"),
+    with_gae("algorithm.bootstrap_type", "algorithm.bootstrap_type"),
+    Computed("algorithm.reward_scale", FACTORS, reward_scale),
     Computed("algorithm.reward_type", ("algorithm.reward_type",), reward_type, read_with_gae=True),
     with_gae("algorithm.reward_type", "actor.model.value_type"),
     with_gae("critic.lr", "actor.optim.value_lr"),

@@ -78,6 +78,8 @@ class AlgorithmConfig:
     gamma: float = key(1.0, "Discount of gae, per chunk or per action as reward_type says; below 1 with the rewards sparse and env, where the value of an episode's last observation stands for what the time limit cut off. The other estimators score whole episodes: only 1 is allowed with them.", above=0, maximum=1)
     lam: float = key(1.0, "GAE's lambda. The other estimators have no value estimates: only 1 is allowed with them.", minimum=0, maximum=1)
     reward_type: str = key("chunk_level", "With gae, what rewards, values and advantages belong to: chunk_level, a chunk (its rewards are added up); action_level, each action in it.", choices=("chunk_level", "action_level"))
+    bootstrap_type: str = key("standard", "With gae: which episodes' last observations are worth what the value head expects: standard, of those that the time limit cut off; always, of those that ended by themselves too, as if there were more to earn.", choices=("standard", "always"))
+    reward_scale: float = key(1.0, "With gae: rewards are multiplied by it; it sets the size of values and of their loss.", above=0)
     normalize_advantages: bool = key(True, "With gae: advantages of a batch are shifted and scaled to mean 0 and standard deviation 1.")
     norm_adv_by_std_in_grpo: bool = key(True, "Divide grpo's advantage by the group's standard deviation; dr_grpo is grpo without.")
     logprob_type: str = key(
@@ -110,6 +112,7 @@ class OptimConfig:
     weight_decay: float = key(0.0, "Decoupled weight decay of AdamW.", minimum=0)
     lr_warmup_steps: int = key(0, "Optimizer steps over which the learning rate rises linearly from 0.", minimum=0)
     betas: list[float] = key([0.9, 0.999], "AdamW's decay rates of the first and second moment.")
+    eps: float = key(1e-8, "AdamW's epsilon, added to the root of the second moment.", above=0)
 
 
 @dataclass

@@ -63,8 +63,7 @@ def translate(theirs: dict[str, Setting], ours: dict[str, Setting], reading: Rea
     for name, setting in theirs.items():
         if pattern := match(name, ONLY):
             only = ONLY[pattern]
-            counts = not only.with_gae or reading.config.algorithm.adv_estimator == "gae"
-            if counts and setting.value not in only.values:
+            if setting.value not in only.values:
                 allowed = f"{' or '.join(map(show, only.values))}: {only.why}"
                 reading.problems.append(
                     problem(setting.name, setting.value, allowed, f"{setting.name}={show(only.values[0])}")

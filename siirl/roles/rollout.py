@@ -35,7 +35,7 @@ class _Run:
     queue: EpisodeSource
     sampling: Sampling
     after: int
-    bootstrap: bool
+    bootstrap: str | None
     gated: bool = True
     cancelled: bool = False
     running: dict[int, RunningEpisode] = field(default_factory=dict)
@@ -99,13 +99,14 @@ class Rollout:
                 self._news.notify_all()
 
     def run(
-        self, queue: EpisodeSource, sampling: Sampling, after: int, bootstrap: bool = False
+        self, queue: EpisodeSource, sampling: Sampling, after: int, bootstrap: str | None = None
     ) -> Iterator[Trajectory]:
         """Run episodes until nothing waits; yields each trajectory as soon as its episode ends, in order of completion.
 
         Simulators reset at once; the policy acts from when step ``after`` or a later one was released. The seeds of ``sampling``
         are not looked at: an episode brings its own. After `cancel` unfinished episodes come as trajectories with the drop reason
-        ``cancelled``. With ``bootstrap`` a policy with a value head also values the last observation of truncated episodes.
+        ``cancelled``. A policy with a value head also values the last observation of episodes that ``bootstrap`` names, as
+        ``algorithm.bootstrap_type`` does; None: of none.
 
         Raises:
             RuntimeError: the simulator of one episode died more than `MAX_RETRIES` times.
@@ -267,13 +268,14 @@ class Rollout:
         """End the episode in ``slot``, which goes on with another one at once."""
         episode = run.running.pop(slot)
         self._start_next(run, slot)
-        if run.bootstrap and episode.truncated and drop_reason is None and episode.values:
+        goes_on = run.bootstrap == "always" or (run.bootstrap == "standard" and episode.truncated)
+        if goes_on and drop_reason is None and episode.values:
             drop_reason = self._bootstrap(episode)
         weights = self._weights or Weights(step=-1, version=0)  # cancelled before there were any
         yield episode.finish(success, weights, run.retries[episode.spec], drop_reason)
 
     def _bootstrap(self, episode: RunningEpisode) -> str | None:
-        """Append the value of a truncated episode's last observation, for what would have come; a drop reason if it has none."""
+        """Append the value of an episode's last observation, for what would have come; a drop reason if it has none."""
         began = time.monotonic()
         inputs = self._prepare([episode])
         with self.lock:

@@ -231,6 +231,7 @@ def make_optimizer(
         groups,
         lr=optim.lr,
         betas=(optim.betas[0], optim.betas[1]),
+        eps=optim.eps,
         weight_decay=optim.weight_decay,
         fused=True,  # no temporary copy of all parameters
     )

@@ -130,7 +130,8 @@ class NodeWorker:
         """Yields a summary for each finished episode, followed by its trajectory if ``keep``; the summary then holds what
         advantages are estimated from, else its actions."""
         _use_threads(1)
-        for trajectory in self.rollout.run(queue, sampling, after, bootstrap=keep):
+        bootstrap = self._config.algorithm.bootstrap_type if keep else None
+        for trajectory in self.rollout.run(queue, sampling, after, bootstrap):
             if reel is not None:
                 self._recorder.offer(reel, trajectory)
             if keep:

@@ -14,11 +14,13 @@ gae = ADVANTAGES.get("gae").function
 factors = st.sampled_from((0.3, 0.9, 0.99, 1.0))
 
 
-def decisions(episode: EpisodeReturns, per_action: bool) -> tuple[list, list[float], list[float], float]:
+def decisions(
+    episode: EpisodeReturns, per_action: bool, always: bool = False, scale: float = 1.0
+) -> tuple[list, list[float], list[float], float]:
     """Where the decisions of an episode are, their rewards and values, and what follows the last."""
     places, rewards, values = [], [], []
     for c, executed in enumerate(episode.executed):
-        acted = [float(reward) for reward in episode.rewards[c, :executed]]
+        acted = [scale * float(reward) for reward in episode.rewards[c, :executed]]
         if per_action:
             places += [(c, t) for t in range(executed)]
             rewards += acted
@@ -27,14 +29,15 @@ def decisions(episode: EpisodeReturns, per_action: bool) -> tuple[list, list[flo
             places.append((c,))
             rewards.append(sum(acted))
             values.append(float(episode.values[c, 0]))
-    return places, rewards, values, float(episode.values[-1, 0]) if episode.truncated else 0.0
+    return places, rewards, values, float(episode.values[-1, 0]) if episode.truncated or always else 0.0
 
 
 def expected(
     batch: list[EpisodeReturns], config: AlgorithmConfig, per_action: bool
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The reference's advantages and returns, in the estimator's shapes."""
-    known = [decisions(episode, per_action) for episode in batch]
+    always = config.bootstrap_type == "always"
+    known = [decisions(episode, per_action, always, config.reward_scale) for episode in batch]
     pairs = [reference.finite_horizon_gae(*numbers, config.gamma, config.lam) for _, *numbers in known]
     every = np.concatenate([advantages for advantages, _ in pairs])
     if config.normalize_advantages and len(every):
@@ -51,14 +54,28 @@ def expected(
 
 
 @pytest.mark.parametrize("per_action", [False, True])
-@given(data=st.data(), gamma=factors, lam=st.sampled_from((0.0, 0.5, 0.95, 1.0)), normalize=st.booleans())
+@given(
+    data=st.data(),
+    gamma=factors,
+    lam=st.sampled_from((0.0, 0.5, 0.95, 1.0)),
+    normalize=st.booleans(),
+    bootstrap=st.sampled_from(("standard", "always")),
+    scale=st.sampled_from((1.0, 5.0)),
+)
 @settings(max_examples=80, deadline=None)
 def test_every_episode_is_that_of_the_equation(
-    per_action: bool, data: st.DataObject, gamma: float, lam: float, normalize: bool
+    per_action: bool, data: st.DataObject, gamma: float, lam: float, normalize: bool, bootstrap: str, scale: float
 ) -> None:
     batch = data.draw(episodes(per_action))
     level = "action_level" if per_action else "chunk_level"
-    config = AlgorithmConfig(gamma=gamma, lam=lam, reward_type=level, normalize_advantages=normalize)
+    config = AlgorithmConfig(
+        gamma=gamma,
+        lam=lam,
+        reward_type=level,
+        normalize_advantages=normalize,
+        bootstrap_type=bootstrap,
+        reward_scale=scale,
+    )
     found, (advantages, returns) = gae(batch, config), expected(batch, config, per_action)
     assert found.returns is not None
     for got, want in zip(found.advantages + found.returns, advantages + returns, strict=True):
@@ -93,6 +110,12 @@ def test_an_episode_by_hand() -> None:
         found = gae([one([[0, 0], [1, 2]], [[2], [4], [6]], truncated)], config)
         assert found.advantages[0].tolist() == [first, second]
         assert found.returns[0].tolist() == [first + 2, second + 4]
+
+
+def test_rewards_are_scaled_and_values_are_not_and_an_end_may_be_none() -> None:
+    config = AlgorithmConfig(gamma=0.5, lam=0.5, normalize_advantages=False, reward_scale=2, bootstrap_type="always")
+    found = gae([one([[0, 0], [1, 2]], [[2], [4], [6]], truncated=False)], config)
+    assert found.advantages[0].tolist() == [1.25, 5.0], "6 + 0.5·6 − 4 = 5, and 0 + 0.25·5"
 
 
 def test_a_chunk_is_one_decision_and_an_action_is_one_with_actions_level() -> None:

@@ -133,6 +133,10 @@ VALUES = [
     ("critic.clip", 0.3, [*PPO, "algorithm.value_clip=0.3"]),
     ("critic.position", "first_action", [*PPO, "actor.model.vh_mode=a0"]),
     ("algorithm.lam", 0.9, [*PPO, "algorithm.gae_lambda=0.9"]),
+    ("algorithm.bootstrap_type", "always", [*PPO, "algorithm.bootstrap_type=always"]),
+    ("algorithm.reward_scale", 5.0, [*PPO, "env.train.reward_coef=5"]),
+    ("algorithm.reward_scale", 5.0, [*PPO, "algorithm.reward_coef=5"]),
+    ("algorithm.reward_scale", 1.0, ["env.train.reward_coef=5"]),
     (f"{REF}.actor.kl_loss_type", "k1", ["algorithm.kl_penalty=kl"]),
     (f"{REF}.actor.optim.betas", [0.8, 0.999], ["actor.optim.adam_beta1=0.8"]),
     (f"{REF}.actor.optim.betas", [0.8, 0.9], ["actor.optim.adam_beta2=0.9", "actor.optim.adam_beta1=0.8"]),
@@ -175,7 +179,6 @@ REFUSED = [
     ("algorithm.adv_type=opd", "gae, embodied_gae, ppo, grpo", "algorithm.adv_estimator"),
     ("runner.logger.logger_backends=[mlflow]", "tensorboard, wandb, swanlab, trackio", "logger_backends=[tensorboard]"),
     ("reward.use_reward_model=true", "false: rewards are algorithm.reward's", "use_reward_model=false"),
-    ("actor.optim.adam_eps=1e-5", "1e-08", "actor.optim.adam_eps=1e-08"),
     ("env.train.rollout_epoch=2", "a number beside env.train.total_num_envs", "give both"),
     ("actor.global_batch_size=100", "a multiple of the 160 chunks of a prompt", "actor.global_batch_size=160"),
 ]

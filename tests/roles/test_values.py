@@ -46,7 +46,9 @@ class Valuing(SeededPolicy):
         return values if self.nan_at is None else values.where(inputs["states"][:, 1:] != self.nan_at, torch.nan)
 
 
-def run(policy: SeededPolicy, specs: list[EpisodeSpec], slots: int = 2, bootstrap: bool = True) -> list[Trajectory]:
+def run(
+    policy: SeededPolicy, specs: list[EpisodeSpec], slots: int = 2, bootstrap: str | None = "standard"
+) -> list[Trajectory]:
     rollout = Rollout(policy, Rewarding(slots), 1)
     rollout.release(step=0, version=3)
     done = list(rollout.run(EpisodeQueue(specs), Sampling(True, 1.0), after=0, bootstrap=bootstrap))
@@ -72,8 +74,12 @@ def test_only_truncated_episodes_are_valued_once_more_and_only_when_asked() -> N
     run(policy, specs)
     assert policy.valued == 2
     policy = Valuing()
-    assert run(policy, specs, bootstrap=False)[1].values[-1] == 0
+    assert run(policy, specs, bootstrap=None)[1].values[-1] == 0
     assert policy.valued == 0
+    ended, *cut = run(policy, specs, bootstrap="always")
+    assert policy.valued == 3
+    assert ended.values is not None
+    assert ended.values[:, 0].tolist() == [100, 104, 106], "it was over, and counts as if it was not"
 
 
 @pytest.mark.parametrize("nan_at", [CHUNK, 9], ids=["while it runs", "after its last step"])
