@@ -10,7 +10,7 @@ from siirl.config.schema import Config
 
 ESTIMATOR, CRITIC = "algorithm.adv_estimator", "critic.use_critic_model"
 N, COEF = "actor_rollout_ref.rollout.n", "actor_rollout_ref.actor.kl_loss_coef"
-REFERENCE, KL_TYPE = "actor_rollout_ref.ref.path", "actor_rollout_ref.actor.kl_loss_type"
+REFERENCE = "actor_rollout_ref.ref.path"
 GAE, GRPO = "gae", "grpo"
 OF_VALUES = (
     "algorithm.gamma",
@@ -105,6 +105,3 @@ def check_reference(config: Config) -> Iterator[str]:
     elif path is not None:
         allowed = f"null with {given(config, COEF)}: there is no KL penalty, and it would be ignored"
         yield refuse(config, REFERENCE, allowed, f"{REFERENCE}=null, or {COEF}=0.01")
-    if get_value(config, COEF) == 0 and get_value(config, KL_TYPE) != (default := KEYS[KL_TYPE].default):
-        allowed = f"{default} with {given(config, COEF)}: there is no KL penalty, and it would be ignored"
-        yield refuse(config, KL_TYPE, allowed, f"{KL_TYPE}={default}, or {COEF}=0.01")

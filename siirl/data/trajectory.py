@@ -96,7 +96,7 @@ class Trajectory:
             ended.
         rewards: the simulator's, of each action, float32 [C, T]; 0 for actions that were not executed.
         values: what the policy expected of each observation, float32 [C + 1, V] (V = 1 for the whole chunk, or T, one for each
-            of its actions); the last one is 0 where nothing was to come (``algorithm.bootstrap_type``). None without a value head.
+            of its actions); the last one is 0 where nothing was to come (``bootstrap_type``). None without a value head.
     """
 
     summary: EpisodeSummary

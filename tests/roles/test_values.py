@@ -76,7 +76,7 @@ def test_only_truncated_episodes_are_valued_once_more_and_only_when_asked() -> N
     policy = Valuing()
     assert run(policy, specs, bootstrap=None)[1].values[-1] == 0
     assert policy.valued == 0
-    ended, *cut = run(policy, specs, bootstrap="always")
+    ended, *_ = run(policy, specs, bootstrap="always")
     assert policy.valued == 3
     assert ended.values is not None
     assert ended.values[:, 0].tolist() == [100, 104, 106], "it was over, and counts as if it was not"
