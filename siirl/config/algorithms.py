@@ -7,6 +7,7 @@ from siirl.algorithms.base import ADVANTAGES, Estimator
 from siirl.config.keys import KEYS, get_value, given, refuse
 from siirl.config.problems import show
 from siirl.config.schema import Config
+from siirl.rewards.base import REWARDS
 
 ESTIMATOR, CRITIC = "algorithm.adv_estimator", "critic.use_critic_model"
 N, COEF = "actor_rollout_ref.rollout.n", "actor_rollout_ref.actor.kl_loss_coef"
@@ -32,6 +33,11 @@ def estimator_of(config: Config) -> Estimator | None:
         return None
 
 
+def is_final(reward: str) -> bool:
+    """Whether a reward judges the whole episode; an unknown name does not, which `siirl.client.preflight` reports."""
+    return reward in REWARDS.names() and REWARDS.get(reward).final
+
+
 def group_too_small(config: Config) -> bool:
     """Whether an episode is to be compared with the others of its group, and there are none."""
     estimator = estimator_of(config)
@@ -48,6 +54,10 @@ def check_estimator(config: Config) -> Iterator[str]:
             if get_value(config, key) != (default := KEYS[key].default):
                 allowed = f"{show(default)} with {name}, which scores whole episodes"
                 yield refuse(config, key, allowed, f"{key}={show(default)}, or {ESTIMATOR}={GAE}")
+    elif config.algorithm.bootstrap_type == "always" and is_final(config.algorithm.reward):
+        key, reward = "algorithm.bootstrap_type", given(config, "algorithm.reward")
+        allowed = f"standard with {reward}, which judges the whole episode: nothing comes after it"
+        yield refuse(config, key, allowed, f"{key}=standard, or algorithm.reward=sparse")
     std = "algorithm.norm_adv_by_std_in_grpo"
     if not get_value(config, std) and config.algorithm.adv_estimator != GRPO:
         yield refuse(config, std, f"true with {name}, which would ignore it", f"{std}=true, or {ESTIMATOR}={GRPO}")

@@ -34,6 +34,7 @@ def config(tmp_path: Path) -> Config:
 
 
 IMPOSSIBLE = [
+    PPO | {"algorithm.bootstrap_type": "always", "algorithm.reward": "sparse"},
     VIDEOS | {f"{TRAIN}.video_base_dir": "logs", f"{VAL}.video_base_dir": "logs"},  # with a part for each
     # the values given, the key to blame, a part of the line
     ({f"{SAMPLING}.accuracy_lower_bound": 0.95}, f"{SAMPLING}.accuracy_lower_bound=0.95", "accuracy_upper_bound=0.9"),
@@ -69,6 +70,8 @@ IMPOSSIBLE = [
         f"{VAL}.video_base_dir",
         f"another folder than that of {TRAIN}",
     ),
+    (PPO | {"algorithm.bootstrap_type": "always"}, "algorithm.bootstrap_type=always", "nothing comes after it"),
+    ({"algorithm.reward_scale": 5.0}, "algorithm.reward_scale=5.0", "1.0 with algorithm.adv_estimator=grpo"),
     ({f"{REF}.rollout.do_sample": False}, f"{REF}.rollout.n=8", f"{REF}.rollout.do_sample=true"),
     ({f"{REF}.rollout.val_kwargs.n": 2}, f"{REF}.rollout.val_kwargs.n=2", "val_kwargs.do_sample=true"),
     ({f"{REF}.rollout.top_k": 0}, f"{REF}.rollout.top_k=0", "-1 for off"),
@@ -166,6 +169,7 @@ def test_impossible(config: Config, values: dict, blamed: str, part: str) -> Non
 
 
 POSSIBLE = [
+    PPO | {"algorithm.bootstrap_type": "always", "algorithm.reward": "sparse"},
     {f"{SAMPLING}.accuracy_lower_bound": 0.5, f"{SAMPLING}.accuracy_upper_bound": 0.5},
     {**GREEDY, f"{REF}.rollout.temperature": 0.5},
     {f"{REF}.rollout.top_k": 1, f"{REF}.rollout.top_p": 0.5},
