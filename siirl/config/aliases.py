@@ -169,6 +169,8 @@ UNREAD = {
     "*.channel.*": "names of queues",
     "*.enable_offload": f"costs memory only; {ACTOR}.fsdp_config and a placement that keeps roles apart save it",
     "weight_syncer.*": "weights are synchronised exactly, in buckets",
+    "rollout.gpu_memory_utilization": "the policy's own modules act, without a server",
+    "rollout.enforce_eager": f"{MODEL}.use_torch_compile says whether layers are compiled",
     "rollout.mode": "cluster.component_placement says what shares a slot",
     "actor.fsdp.*": "details of FSDP1",
     "actor.fsdp_config.amp.*": f"computation is in {MODEL}.dtype; weights and optimizer stay float32",
@@ -248,7 +250,6 @@ SAME_NAME = (
 THEIR_DEFAULTS: dict[str, Any] = {
     f"{SAMPLING}.filter_accuracy": False,
     f"{ACTOR}.optim.weight_decay": 0.01,
-    f"{ENV}.num_steps_wait": 15,
     "trainer.test_freq": -1,
     "trainer.val_before_train": False,
     "trainer.resume_mode": "disable",

@@ -227,6 +227,11 @@ def image_size(theirs: Theirs, config: Config) -> Any:
     return 224 if config.actor_rollout_ref.embodied.env.env_type == "maniskill" else SKIP
 
 
+def num_steps_wait(theirs: Theirs, config: Config) -> Any:
+    """In RLinf's own file: 15 for LIBERO."""
+    return 15 if config.actor_rollout_ref.embodied.env.env_type == "libero" else SKIP
+
+
 def reward_scale(theirs: Theirs, config: Config) -> Any:
     """The same with gae; with grpo the factor cancels, in the filter's bounds too."""
     if config.algorithm.adv_estimator != "gae":
@@ -260,6 +265,7 @@ COMPUTED = (
     Computed("critic.loss_coef", ("algorithm.loss_type",), loss_coef),
     Computed("algorithm.reward", (THEIR_MARK,), reward),
     Computed(f"{ENV}.image_size", (THEIR_MARK,), image_size),
+    Computed(f"{ENV}.num_steps_wait", (THEIR_MARK,), num_steps_wait),
     Computed(f"{ENV}.num_envs", (ENVS, GROUPS), num_envs),
     Computed("data.train_batch_size", (ENVS, GROUPS, EPOCHS, STEPS, CHUNK_STEPS, RESET), train_batch_size),
     Computed(f"{ACTOR}.ppo_mini_batch_size", (BATCH,), ppo_mini_batch_size),

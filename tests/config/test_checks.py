@@ -34,8 +34,6 @@ def config(tmp_path: Path) -> Config:
 
 
 IMPOSSIBLE = [
-    PPO | {"algorithm.bootstrap_type": "always", "algorithm.reward": "sparse"},
-    VIDEOS | {f"{TRAIN}.video_base_dir": "logs", f"{VAL}.video_base_dir": "logs"},  # with a part for each
     # the values given, the key to blame, a part of the line
     ({f"{SAMPLING}.accuracy_lower_bound": 0.95}, f"{SAMPLING}.accuracy_lower_bound=0.95", "accuracy_upper_bound=0.9"),
     (
@@ -67,7 +65,7 @@ IMPOSSIBLE = [
     ),
     (
         VIDEOS | {"trainer.default_local_dir": "run", f"{TRAIN}.video_base_dir": "run/videos/val"},
-        f"{VAL}.video_base_dir",
+        f"{VAL}.video_base_dir=null",
         f"another folder than that of {TRAIN}",
     ),
     (PPO | {"algorithm.bootstrap_type": "always"}, "algorithm.bootstrap_type=always", "nothing comes after it"),
@@ -170,6 +168,7 @@ def test_impossible(config: Config, values: dict, blamed: str, part: str) -> Non
 
 POSSIBLE = [
     PPO | {"algorithm.bootstrap_type": "always", "algorithm.reward": "sparse"},
+    VIDEOS | {f"{TRAIN}.video_base_dir": "logs", f"{VAL}.video_base_dir": "logs"},  # with a part for each
     {f"{SAMPLING}.accuracy_lower_bound": 0.5, f"{SAMPLING}.accuracy_upper_bound": 0.5},
     {**GREEDY, f"{REF}.rollout.temperature": 0.5},
     {f"{REF}.rollout.top_k": 1, f"{REF}.rollout.top_p": 0.5},

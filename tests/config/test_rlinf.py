@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from siirl.client.preflight import preflight
 from siirl.config.keys import KEYS, get_value
 from siirl.config.load import Reading, load_config, read_config
 from tests.config.folders import policy_folder
@@ -48,6 +49,12 @@ def test_a_file_of_theirs_can_run(name: str, tmp_path: Path) -> None:
     config = load_config(name, [*given, *paths], FOLDER)
     assert config.actor_rollout_ref.model.path == str(folder)
     assert config.trainer.default_local_dir == "../results"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_of_theirs_asks_nothing_of_a_simulator_that_it_does_not_know(name: str) -> None:
+    config = read(name, "trainer.n_gpus_per_node=8", "dry_run=true").config
+    assert [line for line in preflight(config) if line.startswith("actor_rollout_ref.embodied.env.")] == []
 
 
 def test_what_a_file_of_theirs_asks_for_in_vain_is_refused_by_name() -> None:
