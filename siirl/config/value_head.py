@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
+from siirl.config.action_noise import PREFIX as NOISE_PREFIX
 from siirl.config.schema import Config
 from siirl.config.shapes import Shapes, folder_shapes
 
@@ -11,6 +12,8 @@ PREFIX = "value_head."
 """Before the names of the head's parameters, among those of the policy and in `FILE`."""
 FILE = "value_head.safetensors"
 """Beside a policy's weights. What does not know of value heads does not look at it."""
+BESIDE = (PREFIX, NOISE_PREFIX)
+"""Before the names of what a policy is given to be trained: a value head, the spread of its actions. Each has a file of its own."""
 WIDTHS = (512, 128)
 """Of the two hidden layers."""
 
@@ -37,5 +40,5 @@ def value_head_parameters(config: Config, policy: Shapes) -> int:
 
 
 def policy_shapes(folder: Path) -> Shapes:
-    """A policy folder's parameters, without a value head that lies beside them. Raises ValueError as `folder_shapes`."""
-    return {name: shape for name, shape in folder_shapes(folder).items() if not name.startswith(PREFIX)}
+    """A policy folder's parameters, without what lies beside them (`BESIDE`). Raises ValueError as `folder_shapes`."""
+    return {name: shape for name, shape in folder_shapes(folder).items() if not name.startswith(BESIDE)}

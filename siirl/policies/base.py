@@ -30,7 +30,8 @@ class Sampling:
 
     Attributes:
         do_sample: draw from the distribution, else take its mode.
-        temperature: the logits are divided by it before the softmax; also in `Policy.evaluate`.
+        temperature: the logits are divided by it before the softmax; also in `Policy.evaluate`. Of continuous actions it tempers
+            the density likewise (`siirl.policies.gaussian.gaussian_evaluation`).
         seeds: one per row; a row's draw depends on its seed and its own distribution alone, not on the batch. Empty in
             settings that are still to meet rows.
         top_k: draw each token from its this many likeliest; −1: from all.
@@ -77,8 +78,8 @@ class ActionChunk:
 
     Attributes:
         actions: un-normalised actions, float32 [B, T, D] on the CPU.
-        sampled: what was drawn, of any dtype, which trajectories keep (for OpenVLA-OFT: action bins, int16 [B, T·D]),
-            on the CPU.
+        sampled: what was drawn, of any dtype, which trajectories keep (for OpenVLA-OFT: action bins, int16 [B, T·D]; of
+            continuous actions: these, normalised and not clipped, float32 [B, T·D]), on the CPU.
         log_probs: log-probability of each drawn element, float32 [B, T·D] on the CPU; not finite for a row that went
             wrong.
         values: value estimates of the observations, float32 [B, V] on the CPU; None without a value head.
@@ -153,6 +154,10 @@ class PolicyFactory(Protocol):
 
     untrainable: str
     """Why RL cannot train this class, whose `Policy.act` then knows no ``do_sample``; empty where it can."""
+
+    continuous: bool
+    """Whether what is drawn are numbers, from a Gaussian whose spread ``model.action_noise`` sets (`siirl.policies.gaussian`),
+    and not tokens: then there is no ``top_k`` and no ``top_p``."""
 
     @staticmethod
     def longest_prompt(

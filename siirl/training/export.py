@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from siirl.config.lora import RANK
 from siirl.config.schema import Config, ModelConfig
 from siirl.policies.base import POLICIES, ValueHeadSettings
+from siirl.policies.gaussian import write_log_std
 from siirl.policies.lora import factor_names, lora_config
 from siirl.policies.prismatic.loading import read_json
 from siirl.policies.prismatic.parts import complete, find_parts
@@ -28,7 +29,7 @@ formats are not copied, because they are the start policy's, nor is its model ca
 def export(checkpoint: Path, start: Path, folder: Path, config: Config) -> list[Path]:
     """Write the policy of a verified checkpoint into ``folder``, which is empty or absent, and check that it loads.
 
-    Adapters are merged into the start policy's weights; a value head has a file of its own. On the way memory holds one file of
+    Adapters are merged into the start policy's weights; a value head and the spread of actions have files of their own. On the way memory holds one file of
     weights, not the model. What a failed export has written is removed again.
 
     Args:
@@ -48,12 +49,14 @@ def export(checkpoint: Path, start: Path, folder: Path, config: Config) -> list[
     with _all_or_nothing(folder):
         with_adapters = model.lora_rank > 0
         trained = merged_parameters(checkpoint, start, model) if with_adapters else saved_parameters(checkpoint)
-        head, settings = trained.value_head, ValueHeadSettings.of(config)
-        policy = {name: tensor for name, tensor in trained.tensors.items() if name not in head}
+        settings = ValueHeadSettings.of(config)
+        policy = {name: tensor for name, tensor in trained.tensors.items() if name not in trained.beside}
         weights = write_weights(policy, trained.read, folder)
         copy_other_files(start, folder)
         if settings is not None:
-            write_value_head(trained.read(head), settings.position, folder)
+            write_value_head(trained.read(trained.value_head), settings.position, folder)
+        if trained.action_noise:
+            write_log_std(trained.read(trained.action_noise), folder)
         factory = POLICIES.get(embodied.embodied_type)
         factory.longest_prompt(ModelConfig(path=str(folder)), embodied, [""], settings)
     return weights

@@ -44,7 +44,8 @@ class PrismaticPolicy(ABC):
     published_views: ClassVar[int | None] = None
     """Camera views of all of them; None where it is not the same."""
     untrainable: ClassVar[str] = ""
-    """See `siirl.policies.base.PolicyFactory`."""
+    continuous: ClassVar[bool] = False
+    """Both: see `siirl.policies.base.PolicyFactory`."""
 
     def __init__(self, model: PrismaticVLA, checkpoint: Checkpoint, embodied: EmbodiedConfig, dtype: str) -> None:
         self.model = model.eval()  # the network has no dropout; act and evaluate must not differ
