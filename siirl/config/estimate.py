@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from siirl.config.acting import executed_actions
 from siirl.config.activations import FP32, Forward, acting_bytes, activation_bytes, copy_bytes
 from siirl.config.lora import adapter_parameters
 from siirl.config.placement import WORKER_ROLES, Placement, place, slots_per_machine, spread
@@ -149,7 +150,7 @@ def _trajectories(config: Config) -> Row:
     )
     groups = math.ceil(config.data.train_batch_size * config.algorithm.embodied_sampling.oversample_factor)
     groups *= config.algorithm.filter_groups.max_num_gen_batches * (1 + config.trainer.max_staleness)
-    frames = math.ceil((env.max_steps or rollout.response_length) / embodied.action_chunks_len) + 1
+    frames = math.ceil((env.max_steps or rollout.response_length) / executed_actions(embodied)) + 1
     image = 3 * env.image_size**2 * embodied.num_images_in_input
     name = f"trajectories, at most {groups * rollout.n} episodes"
     return Row("cluster", name, groups * rollout.n * frames * image / GIB)

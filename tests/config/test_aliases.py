@@ -175,7 +175,7 @@ REFUSED = [
     ("algorithm.adv_type=opd", "gae, embodied_gae, ppo, grpo", "algorithm.adv_estimator"),
     ("runner.logger.logger_backends=[mlflow]", "tensorboard, wandb, swanlab, trackio", "logger_backends=[tensorboard]"),
     ("reward.use_reward_model=true", "false: rewards are algorithm.reward's", "use_reward_model=false"),
-    ("actor.optim.adam_eps=1e-5", "1e-08", "actor.optim.adam_eps=1e-08"),
+    ("actor.model.starvla.enable_state_input=true", "false: QwenOFT regresses", "enable_state_input=false"),
     ("env.train.rollout_epoch=2", "a number beside env.train.total_num_envs", "give both"),
     ("actor.global_batch_size=100", "a multiple of the 160 chunks of a prompt", "actor.global_batch_size=160"),
 ]
