@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from siirl.client.arguments import at_least
+from siirl.config.folders import is_policy_folder
 from siirl.training.checkpoint import Found, newest, open_verified, saved_steps, verify
 from siirl.training.export import export, export_adapters
 from siirl.training.parameters import AGAIN, BACK, reading
@@ -96,7 +97,7 @@ def check_start(start: Path, found: Found, otherwise: str) -> None:
     Raises:
         ValueError: the folder is gone, or holds another policy.
     """
-    if not (start / "config.json").is_file():
+    if not is_policy_folder(start):
         raise ValueError(
             f"the policy folder {start}, which the run started from (its actor_rollout_ref.model.path), is gone: there is no "
             f"config.json. Config, statistics and tokenizer come from there: put it back, or {otherwise}"

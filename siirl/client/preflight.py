@@ -9,6 +9,7 @@ from pathlib import Path
 from siirl.algorithms.base import ADVANTAGES
 from siirl.config.action_noise import NOISE
 from siirl.config.checks import EMBODIED, ENV, check_max_steps, most_held_out
+from siirl.config.folders import is_policy_folder
 from siirl.config.keys import KEYS, get_value, given, refuse
 from siirl.config.problems import show
 from siirl.config.schema import Config, EnvConfig
@@ -225,7 +226,7 @@ def _check_policy(config: Config, tasks: list[Task]) -> Iterator[str]:
     except ValueError as error:
         yield f"{given(config, POLICY_TYPE)}: {error}"
         return
-    if not (Path(ref.model.path) / "config.json").is_file():
+    if not is_policy_folder(Path(ref.model.path)):
         return  # reported by siirl.config.checks, unless this is a dry run
     instructions = [task.instruction for task in tasks] or [""]
     try:
@@ -243,7 +244,7 @@ def _check_policy(config: Config, tasks: list[Task]) -> Iterator[str]:
 def _check_reference(config: Config, factory: PolicyFactory, instructions: list[str]) -> Iterator[str]:
     """The reference of the KL penalty must be of the policy's class and sizes."""
     ref = config.actor_rollout_ref
-    if ref.ref.path is None or not (Path(ref.ref.path) / "config.json").is_file():
+    if ref.ref.path is None or not is_policy_folder(Path(ref.ref.path)):
         return  # reported by siirl.config.checks
     try:
         factory.longest_prompt(replace(ref.model, path=ref.ref.path, lora_rank=0), ref.embodied, instructions)

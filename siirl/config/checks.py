@@ -13,6 +13,7 @@ from siirl.config.acting import check_compiler, check_sampling, executed_actions
 from siirl.config.action_noise import check_action_noise
 from siirl.config.algorithms import check_critic, check_estimator, check_levels, check_reference, group_too_small
 from siirl.config.cluster import check_machines, check_offload, check_staleness
+from siirl.config.folders import is_policy_folder
 from siirl.config.keys import get_value, given, refuse
 from siirl.config.lora import check_lora
 from siirl.config.placement import check_placement
@@ -205,7 +206,7 @@ def check_policy_folder(config: Config) -> Iterator[str]:
             download = f"`hf download {path} --local-dir {local}`, then {key}={local}"
             fix = f"correct it; or, if that is a repository of the Hugging Face Hub, {download}"
         yield refuse(config, key, f"{allowed}; there is no such folder", fix)
-    elif not config.dry_run and not (folder / "config.json").is_file():
+    elif not config.dry_run and not is_policy_folder(folder):
         yield refuse(config, key, f"{allowed}; this one has no config.json", "give the folder that holds config.json")
 
 

@@ -123,9 +123,10 @@ def config_of(state: dict[str, Any]) -> Config:
 
 def weights_digest(folder: Path) -> str:
     """A SHA-256 sum, hexadecimal, over the sizes and samples of a policy's ``*.safetensors`` and ``*.pt`` (parts beside the
-    weights); reads 1 MiB of each."""
+    weights, or StarVLA's checkpoints); reads 1 MiB of each."""
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.pt")]):
+    files = [file for place in (folder, folder / "checkpoints") for end in ("safetensors", "pt") for file in place.glob(f"*.{end}")]
+    for path in sorted(files):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}\n".encode())
         with path.open("rb") as file:
