@@ -1,8 +1,8 @@
 """StarVLA's policy: a framework acts, a Gaussian around what it regresses makes it a distribution."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from siirl.policies.starvla.folder import KIND, PUBLISHED_VIEWS, PolicyFolder, w
 from siirl.policies.starvla.framework import FRAMEWORKS, Framework
 from siirl.policies.starvla.network import Regression, StarVLANetwork
 from siirl.policies.starvla.platform import ActionScale, fit_states, platform
-from siirl.policies.starvla.settings import StarVLASettings
 from siirl.policies.starvla.weights import HEAD, check_weights, load_weights, stored_tensors
 from siirl.policies.value_head import add_value_head, check_value_head, on_host, save_value_head
 
@@ -53,31 +52,6 @@ class StarVLA:
         self.scale = ActionScale.from_statistics(
             self.statistics["action"], model.starvla.action_stats_source, self.action_dim
         )
-
-    @classmethod
-    def build(
-        cls,
-        framework: Mapping[str, Any],
-        base_vlm: str | Path,
-        statistics: dict[str, Any],
-        embodied: EmbodiedConfig,
-        model: ModelConfig,
-        data: Mapping[str, Any] | None = None,
-    ) -> Self:
-        """A policy with a random action head, on the CPU, for supervised fine-tuning from scratch and for tests.
-
-        Args:
-            framework, base_vlm, data: see `Framework.from_config`.
-            statistics: ``dataset_statistics.json``.
-
-        Raises:
-            ValueError: as `Framework.from_config`, or ``embodied.unnorm_key`` is no key of the statistics.
-        """
-        kind = FRAMEWORKS.get(StarVLASettings.read(framework, data).name)
-        built = kind.from_config(framework, base_vlm, data)
-        add_log_std(built.model, GaussianSettings.of(model), built.model.action_dim)
-        folder = PolicyFolder(Path(base_vlm), framework, data or {}, statistics, Path(base_vlm), None, published=False)
-        return cls(built, folder, embodied, model)
 
     @classmethod
     def load(
