@@ -1,6 +1,6 @@
 """The contract of a policy. One policy = one file (or folder) in this package, registered by name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -16,6 +16,10 @@ from siirl.registry import Registry, did_you_mean
 
 PolicyInputs = dict[str, Tensor]
 """What `Policy.prepare` returns: tensors on the policy's device, batch first, so that rows can be sliced and joined."""
+
+
+StoredTensor = tuple[str, list[int], Callable[[], Tensor]]
+"""A parameter in a file: its name, its shape, and what reads it."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,18 @@ class PolicyFactory(Protocol):
     @staticmethod
     def check_settings(embodied: EmbodiedConfig) -> None:
         """Raises ValueError for settings that no folder of this class has."""
+        ...
+
+
+    @staticmethod
+    def stored_tensors(path: Path) -> Iterator[StoredTensor]:
+        """The trainable weights that lie in a folder, none of them read yet. Raises ValueError for a damaged file."""
+        ...
+
+    @staticmethod
+    def write_surroundings(path: Path, folder: Path, embodied: EmbodiedConfig) -> bool:
+        """Write into ``folder`` what makes a policy folder of weights alone, from that of ``path``; false, and nothing is
+        written, where copies of its files are all that it takes. Raises ValueError as `load`."""
         ...
 
 

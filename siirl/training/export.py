@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -48,16 +49,18 @@ def export(checkpoint: Path, start: Path, folder: Path, config: Config) -> list[
     embodied, model = config.actor_rollout_ref.embodied, config.actor_rollout_ref.model
     with _all_or_nothing(folder):
         with_adapters = model.lora_rank > 0
-        trained = merged_parameters(checkpoint, start, model) if with_adapters else saved_parameters(checkpoint)
+        factory = POLICIES.get(embodied.embodied_type)
+        merge = partial(merged_parameters, start=start, model=model, stored_tensors=factory.stored_tensors)
+        trained = merge(checkpoint) if with_adapters else saved_parameters(checkpoint)
         settings = ValueHeadSettings.of(config)
         policy = {name: tensor for name, tensor in trained.tensors.items() if name not in trained.beside}
         weights = write_weights(policy, trained.read, folder)
-        copy_other_files(start, folder)
+        if not factory.write_surroundings(start, folder, embodied):
+            copy_other_files(start, folder)
         if settings is not None:
             write_value_head(trained.read(trained.value_head), settings.position, folder)
         if trained.action_noise:
             write_log_std(trained.read(trained.action_noise), folder)
-        factory = POLICIES.get(embodied.embodied_type)
         factory.longest_prompt(ModelConfig(path=str(folder)), embodied, [""], settings)
     return weights
 

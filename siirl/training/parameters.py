@@ -12,8 +12,7 @@ from siirl.config.schema import ModelConfig
 from siirl.config.action_noise import PREFIX as NOISE_PREFIX
 from siirl.config.value_head import PREFIX
 from siirl.policies.lora import factor_names, merge
-from siirl.policies.prismatic.loading import stored_tensors
-from siirl.policies.prismatic.parts import PROPRIO_PROJECTOR, find_parts
+from siirl.policies.base import StoredTensor
 from siirl.training.dcp import MODEL, read_tensors, saved_tensors
 
 AGAIN = (
@@ -74,20 +73,24 @@ def saved_parameters(checkpoint: Path) -> Parameters:
     return Parameters(tensors, read)
 
 
-def merged_parameters(checkpoint: Path, start: Path, model: ModelConfig) -> Parameters:
+def merged_parameters(
+    checkpoint: Path, start: Path, model: ModelConfig, stored_tensors: Callable[[Path], Iterator[StoredTensor]]
+) -> Parameters:
     """The start policy's parameters, float32, with the adapters of a checkpoint merged in, and what the checkpoint
-    has beside them."""
+    has beside them.
+
+    Args:
+        stored_tensors: those of ``start``, see `siirl.policies.base.PolicyFactory.stored_tensors`.
+    """
     saved = saved_parameters(checkpoint)
-    # of the parts beside the weights, the other one regresses actions: no policy that trains has it
     with reading(start, BACK):
-        parts = {part: file for part, file in find_parts(start).items() if part == PROPRIO_PROJECTOR}
-        tensors = {name: torch.empty(shape, device="meta") for name, shape, _ in stored_tensors(start, parts)}
+        tensors = {name: torch.empty(shape, device="meta") for name, shape, _ in stored_tensors(start)}
     factors = {f"{layer}.weight": factor_names(layer) for layer in adapted_layers(saved)}
     assert factors.keys() <= tensors.keys(), "the start policy is another one"
 
     def read(names: Collection[str]) -> dict[str, Tensor]:
         with reading(start, BACK):
-            values = {name: stored[...].float() for name, _, stored in stored_tensors(start, parts) if name in names}
+            values = {name: stored().float() for name, _, stored in stored_tensors(start) if name in names}
         values |= saved.read(saved.beside.keys() & set(names))
         for name in factors.keys() & values.keys():
             a, b = factors[name]

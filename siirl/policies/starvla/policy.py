@@ -1,6 +1,6 @@
 """StarVLA's policy: a framework acts, a Gaussian around what it regresses makes it a distribution."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from siirl.config.schema import EmbodiedConfig, ModelConfig, StarVLAConfig
 from siirl.envs.base import EnvObs
-from siirl.policies.base import POLICIES, ActionChunk, Evaluation, PolicyInputs, Sampling, ValueHeadSettings
+from siirl.policies.base import POLICIES, ActionChunk, Evaluation, PolicyInputs, Sampling, StoredTensor, ValueHeadSettings
 from siirl.policies.gaussian import GaussianSettings, add_log_std, check_log_std, choose, gaussian_evaluation, save_log_std
 from siirl.policies.lora import add_adapters, layers_to_adapt, merged_state
 from siirl.policies.prismatic.actions import find_statistics
@@ -19,7 +19,7 @@ from siirl.policies.starvla.folder import KIND, PUBLISHED_VIEWS, PolicyFolder, w
 from siirl.policies.starvla.framework import FRAMEWORKS, Framework
 from siirl.policies.starvla.network import Regression, StarVLANetwork
 from siirl.policies.starvla.platform import ActionScale, fit_states, platform
-from siirl.policies.starvla.weights import HEAD, check_weights, load_weights
+from siirl.policies.starvla.weights import HEAD, check_weights, load_weights, stored_tensors
 from siirl.policies.value_head import add_value_head, check_value_head, on_host, save_value_head
 
 CHUNKS, DIMENSIONS = "predicts chunks of this many actions", "predicts actions of this many dimensions"
@@ -129,6 +129,20 @@ class StarVLA:
         )
 
     @staticmethod
+    def stored_tensors(path: Path) -> Iterator[StoredTensor]:
+        """See `siirl.policies.base.PolicyFactory`; names are those of now."""
+        folder = PolicyFolder.read(path)
+        tied = folder.vlm().tied
+        return (stored for stored in stored_tensors(folder) if not (tied and stored[0] == HEAD))
+
+    @staticmethod
+    def write_surroundings(path: Path, folder: Path, embodied: EmbodiedConfig) -> bool:
+        """Write config, statistics, tokenizer and processor, so that the base model's folder is no longer needed."""
+        start = PolicyFolder.read(path)
+        write_surroundings(start, start.vlm(), embodied.num_images_in_input, folder)
+        return True
+
+    @staticmethod
     def check_settings(embodied: EmbodiedConfig) -> None:
         """Raises ValueError for a robot that there is not, or whose actions have other dimensions."""
         robot = platform()
@@ -218,11 +232,19 @@ class StarVLA:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bf16")
 
     def forward(self, inputs: PolicyInputs) -> Regression:
-        """Regressed actions, their spread and values, with gradient: what supervised fine-tuning trains, too."""
+        """Regressed actions, their spread and values, with gradient."""
         flat = list(inputs["images"].flatten(0, 1))
         pixel_values, grid = self.framework.images.patches(flat)
         with self.autocast():
             return self.model(inputs["input_ids"], inputs["attention_mask"], pixel_values, grid)
+
+    def regress(self, inputs: PolicyInputs) -> Tensor:
+        """Normalised actions float32 [B, T, D], with gradient."""
+        return self.forward(inputs).mean
+
+    def normalise(self, actions: np.ndarray) -> np.ndarray:
+        """The environment's actions [..., D] as the policy regresses them, float32 [..., D]."""
+        return self.scale.normalise(actions)
 
     @torch.no_grad()
     def act(self, inputs: PolicyInputs, sampling: Sampling) -> ActionChunk:

@@ -3,7 +3,8 @@
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from siirl.policies.base import StoredTensor
 from siirl.policies.prismatic.loading import compare
 from siirl.policies.starvla.folder import PolicyFolder
 from siirl.policies.starvla.network import StarVLANetwork
@@ -25,7 +27,6 @@ RENAMED = (
 """Names before transformers 4.52, and what they became."""
 HEAD = "qwen_vl_interface.model.lm_head.weight"
 WRAPPED = "module."  # torch's DistributedDataParallel puts it before the names of what it trained
-Read = Callable[[], Tensor]
 
 
 def present_name(name: str) -> str:
@@ -36,7 +37,7 @@ def present_name(name: str) -> str:
     return name
 
 
-def stored_tensors(folder: PolicyFolder) -> Iterator[tuple[str, list[int], Read]]:
+def stored_tensors(folder: PolicyFolder) -> Iterator[StoredTensor]:
     """Name of now, shape, and what reads the values, of every stored tensor. Nothing but tensors is ever unpickled.
 
     Raises:
@@ -45,12 +46,12 @@ def stored_tensors(folder: PolicyFolder) -> Iterator[tuple[str, list[int], Read]
     for file in folder.weights():
         if file.suffix == ".pt":
             for name, tensor in _read_pickle(file).items():
-                yield present_name(name), list(tensor.shape), lambda tensor=tensor: tensor
+                yield present_name(name), list(tensor.shape), partial(_as_it_is, tensor)
             continue
         with _opened(file) as tensors:
             shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118  (not a dict)
         for name, shape in shapes.items():
-            yield present_name(name), shape, lambda file=file, name=name: _read_one(file, name)
+            yield present_name(name), shape, partial(_read_one, file, name)
 
 
 def check_weights(network: StarVLANetwork, folder: PolicyFolder) -> None:
@@ -100,6 +101,10 @@ def _read_pickle(file: Path) -> Mapping[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{file} does not map names to tensors, as a state dict does; download it again.")
     return content
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _read_one(file: Path, name: str) -> Tensor:
