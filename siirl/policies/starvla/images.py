@@ -1,5 +1,6 @@
 """Camera frames as StarVLA feeds them to a Qwen-VL: resized on the CPU as bytes, cut into patches where the model computes."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +13,9 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from siirl.policies.starvla.vlm import VLM
 
-QWEN_UTILS = {"factor": 28, "min_pixels": 4 * 28**2, "max_pixels": 16384 * 28**2}
-"""Bounds of ``process_vision_info`` (package qwen-vl-utils), which StarVLA calls before Qwen2.5-VL's own processor."""
+FACTOR, LEAST, MOST = 28, 4, 16384
+"""Side of a token and least and most tokens of an image, as ``process_vision_info`` (package qwen-vl-utils) has them, which
+StarVLA calls before Qwen2.5-VL's own processor."""
 
 
 class Images:
@@ -26,7 +28,7 @@ class Images:
 
     def __init__(self, vlm: VLM, size: tuple[int, int] | None) -> None:
         self.size = size
-        self._pad_to_patches = vlm.is_qwen2_5
+        self._whole_tokens = vlm.is_qwen2_5
         self._processor: Any = vlm.processor.image_processor
         bounds = self._processor.size
         self._bounds = {
@@ -49,9 +51,8 @@ class Images:
         image = Image.fromarray(frame)
         if self.size is not None:
             image = _bicubic(image, self.size)
-        if self._pad_to_patches:
-            height, width = smart_resize(image.height, image.width, **QWEN_UTILS)
-            image = _bicubic(image, (width, height))
+        if self._whole_tokens:
+            image = _bicubic(image, whole_tokens(*image.size))
         height, width = smart_resize(image.height, image.width, **self._bounds)
         if (image.height, image.width) == (height, width):
             return np.asarray(image)
@@ -79,6 +80,18 @@ class Images:
         )
         device = images[0].device
         return out["pixel_values"].to(device), out["image_grid_thw"].to(device)
+
+
+def whole_tokens(width: int, height: int) -> tuple[int, int]:
+    """The nearest width and height of whole tokens, of a number of tokens within bounds. The processor's own rule differs for
+    sides below half a token."""
+    sides = (width, height)
+    tokens = [max(1, round(side / FACTOR)) for side in sides]
+    if not LEAST <= tokens[0] * tokens[1] <= MOST:
+        few = tokens[0] * tokens[1] < LEAST
+        scale = math.sqrt((LEAST if few else MOST) / (width * height))
+        tokens = [(math.ceil if few else math.floor)(side * scale) for side in sides]
+    return tokens[0] * FACTOR, tokens[1] * FACTOR
 
 
 def _bicubic(image: Image.Image, size: tuple[int, int]) -> Image.Image:
