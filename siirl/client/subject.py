@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from siirl.client.export import check_start
-from siirl.config.folders import is_policy_folder
 from siirl.config.evaluation import check_evaluation
+from siirl.config.folders import is_policy_folder
 from siirl.config.keys import refuse
 from siirl.config.load import config_to_yaml, read_config
 from siirl.config.overrides import parse_overrides

@@ -112,7 +112,9 @@ def check_episode(config: Config) -> Iterator[str]:
     chunk, token_len, max_steps = embodied.action_chunks_len, embodied.action_token_len, embodied.env.max_steps
     chunk_key, executed_key = f"{EMBODIED}.action_chunks_len", f"{EMBODIED}.num_executed_actions"
     if executed_actions(embodied) > chunk:
-        allowed = f"at most {given(config, chunk_key)}: of the actions that a forward predicts the first ones are executed"
+        allowed = (
+            f"at most {given(config, chunk_key)}: of the actions that a forward predicts the first ones are executed"
+        )
         yield refuse(config, executed_key, allowed, f"{executed_key}=null for all {chunk}, or a number up to that")
     if chunk * token_len > config.data.max_response_length:
         key = "data.max_response_length"

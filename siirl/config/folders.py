@@ -10,5 +10,5 @@ def shipped_folder(name: str) -> Path:
 
 
 def is_policy_folder(folder: Path) -> bool:
-    """Whether a folder holds a policy: ``config.json`` in Hugging Face layout, or ``config.yaml`` as StarVLA's training writes."""
+    """Whether a folder holds a policy: ``config.json`` in Hugging Face layout, or ``config.yaml`` as StarVLA writes it."""
     return any((folder / name).is_file() for name in ("config.json", "config.yaml"))

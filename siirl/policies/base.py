@@ -205,7 +205,6 @@ class PolicyFactory(Protocol):
         """Raises ValueError for settings that no folder of this class has."""
         ...
 
-
     @staticmethod
     def stored_tensors(path: Path) -> Iterator[StoredTensor]:
         """The trainable weights that lie in a folder, none of them read yet. Raises ValueError for a damaged file."""

@@ -28,8 +28,8 @@ def load_policy(
 
     Args:
         path: folder in Hugging Face layout, or a run folder of StarVLA, see ``docs/policies.md``.
-        embodied_type: the policy's class, ``openvla``, ``openvla-oft``, ``openvla-oft-l1`` or ``starvla``. None: what the folder says;
-            published ones tell only by an action head or a proprioception projector beside the weights, which are
+        embodied_type: the policy's class, ``openvla``, ``openvla-oft``, ``openvla-oft-l1`` or ``starvla``. None: what the folder
+            says; published ones tell only by an action head or a proprioception projector beside the weights, which are
             otherwise of the same names and shapes.
         unnorm_key: entry of ``dataset_statistics.json``; None where the folder has only one.
         device: where it computes.

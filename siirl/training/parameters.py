@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from siirl.config.schema import ModelConfig
 from siirl.config.action_noise import PREFIX as NOISE_PREFIX
+from siirl.config.schema import ModelConfig
 from siirl.config.value_head import PREFIX
-from siirl.policies.lora import factor_names, merge
 from siirl.policies.base import StoredTensor
+from siirl.policies.lora import factor_names, merge
 from siirl.training.dcp import MODEL, read_tensors, saved_tensors
 
 AGAIN = (

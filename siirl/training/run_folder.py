@@ -125,7 +125,12 @@ def weights_digest(folder: Path) -> str:
     """A SHA-256 sum, hexadecimal, over the sizes and samples of a policy's ``*.safetensors`` and ``*.pt`` (parts beside the
     weights, or StarVLA's checkpoints); reads 1 MiB of each."""
     digest = hashlib.sha256()
-    files = [file for place in (folder, folder / "checkpoints") for end in ("safetensors", "pt") for file in place.glob(f"*.{end}")]
+    files = [
+        file
+        for place in (folder, folder / "checkpoints")
+        for end in ("safetensors", "pt")
+        for file in place.glob(f"*.{end}")
+    ]
     for path in sorted(files):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}\n".encode())

@@ -195,8 +195,8 @@ class PrismaticPolicy(ABC):
 
     @staticmethod
     def stored_tensors(path: Path) -> Iterator[StoredTensor]:
-        """See `siirl.policies.base.PolicyFactory`. Of the parts beside the weights, the other one regresses actions: no policy that
-        trains has it."""
+        """See `siirl.policies.base.PolicyFactory`. Of the parts beside the weights, the other one regresses actions: no
+        policy that trains has it."""
         parts = {part: file for part, file in find_parts(path).items() if part == PROPRIO_PROJECTOR}
         for name, shape, stored in stored_tensors(path, parts):
             yield name, shape, partial(stored.__getitem__, ...)

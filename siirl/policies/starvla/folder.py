@@ -12,10 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from siirl.policies.prismatic.loading import FIX, read_json
 from siirl.policies.starvla.framework import BASE_VLM
 from siirl.policies.starvla.settings import TRAINED_SIZE, StarVLASettings
@@ -67,13 +63,15 @@ class PolicyFolder:
             section = config.get(SECTION)
             if not isinstance(section, dict) or not isinstance(section.get("framework"), dict):
                 raise ValueError(
-                    f"{path / CONFIG} has no section {SECTION!r} with a 'framework', and there is no {RUN_CONFIG}: it is no policy "
-                    f"of StarVLA. {FIX}"
+                    f"{path / CONFIG} has no section {SECTION!r} with a 'framework', and there is no {RUN_CONFIG}: it is no "
+                    f"policy of StarVLA. {FIX}"
                 )
             framework, data = section["framework"], section.get("vla_data") or {}
             views, base = config.get(VIEWS), path
         statistics = read_json(path / STATISTICS)
-        if not statistics or not all(isinstance(e, dict) and isinstance(e.get("action"), dict) for e in statistics.values()):
+        if not statistics or not all(
+            isinstance(e, dict) and isinstance(e.get("action"), dict) for e in statistics.values()
+        ):
             raise ValueError(f"{path / STATISTICS} must map un-normalisation keys to statistics of 'action'. {FIX}")
         return cls(path, framework, data, statistics, base, views, published)
 
@@ -136,7 +134,9 @@ def _sections(config: dict[str, Any], file: Path) -> tuple[dict[str, Any], dict[
     framework, datasets = config.get("framework"), config.get("datasets") or {}
     data = datasets.get("vla_data") or {} if isinstance(datasets, dict) else None
     if not isinstance(framework, dict) or not isinstance(data, dict):
-        raise ValueError(f"{file} must have a section framework, and datasets.vla_data if any, as StarVLA writes it. {FIX}")
+        raise ValueError(
+            f"{file} must have a section framework, and datasets.vla_data if any, as StarVLA writes it. {FIX}"
+        )
     return framework, data
 
 
@@ -151,6 +151,10 @@ def _base_vlm(framework: Mapping[str, Any], run: Path) -> Path:
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
+    from omegaconf import DictConfig, OmegaConf  # here, because only run folders need it
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
     try:
         config = OmegaConf.load(file)
         content = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else None

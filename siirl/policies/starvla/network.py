@@ -55,7 +55,12 @@ class StarVLANetwork(nn.Module, ABC):
         action_token: the id that stands for an action.
     """
 
-    float32_parts: ClassVar[tuple[str, ...]] = ("qwen_vl_interface.model.lm_head", "action_model", "value_head", "action_noise")
+    float32_parts: ClassVar[tuple[str, ...]] = (
+        "qwen_vl_interface.model.lm_head",
+        "action_model",
+        "value_head",
+        "action_noise",
+    )
     """Modules that compute in float32 even under autocast, or not at all."""
 
     def __init__(
@@ -140,7 +145,7 @@ class StarVLANetwork(nn.Module, ABC):
         return self
 
     def compile_blocks(self) -> None:
-        """Compile the language model's layers in place. The vision blocks loop over windows of attention, whose number is data."""
+        """Compile the language model's layers in place. The vision blocks loop over windows, whose number is data."""
         backbone: Any = self.qwen_vl_interface.model.model
         for layer in backbone.language_model.layers:
             layer.compile(dynamic=True, fullgraph=True)

@@ -88,7 +88,11 @@ class ActionScale:
         """
         arrays = [np.asarray(statistics.get(name, []), np.float32).reshape(-1) for name in LIMITS[source]]
         mask = np.asarray(statistics.get("mask", [True] * action_dim), bool).reshape(-1)
-        if sizes := [f"{len(a)} {n!r}" for a, n in zip((*arrays, mask), (*LIMITS[source], "mask"), strict=True) if len(a) != action_dim]:
+        if sizes := [
+            f"{len(a)} {n!r}"
+            for a, n in zip((*arrays, mask), (*LIMITS[source], "mask"), strict=True)
+            if len(a) != action_dim
+        ]:
             raise ValueError(
                 f"the checkpoint's dataset statistics have {' and '.join(sizes)} of actions, but actions have {action_dim} "
                 f"dimensions and action_stats_source is {source!r}; correct them, or set "

@@ -10,8 +10,23 @@ from torch import Tensor
 
 from siirl.config.schema import EmbodiedConfig, ModelConfig, StarVLAConfig
 from siirl.envs.base import EnvObs
-from siirl.policies.base import POLICIES, ActionChunk, Evaluation, PolicyInputs, Sampling, StoredTensor, ValueHeadSettings
-from siirl.policies.gaussian import GaussianSettings, add_log_std, check_log_std, choose, gaussian_evaluation, save_log_std
+from siirl.policies.base import (
+    POLICIES,
+    ActionChunk,
+    Evaluation,
+    PolicyInputs,
+    Sampling,
+    StoredTensor,
+    ValueHeadSettings,
+)
+from siirl.policies.gaussian import (
+    GaussianSettings,
+    add_log_std,
+    check_log_std,
+    choose,
+    gaussian_evaluation,
+    save_log_std,
+)
 from siirl.policies.lora import add_adapters, layers_to_adapt, merged_state
 from siirl.policies.prismatic.actions import find_statistics
 from siirl.policies.prismatic.writing import write_weights
@@ -41,7 +56,9 @@ class StarVLA:
     untrainable: ClassVar[str] = ""
     continuous: ClassVar[bool] = True
 
-    def __init__(self, framework: Framework, folder: PolicyFolder, embodied: EmbodiedConfig, model: ModelConfig) -> None:
+    def __init__(
+        self, framework: Framework, folder: PolicyFolder, embodied: EmbodiedConfig, model: ModelConfig
+    ) -> None:
         self.framework, self.folder, self.dtype = framework, folder, model.dtype
         self.model: StarVLANetwork = framework.model.eval()  # no Qwen-VL has dropout; act and evaluate must not differ
         self.device = next(self.model.parameters()).device
@@ -169,7 +186,9 @@ class StarVLA:
             (f"{section[0]}.num_images_in_input", embodied.num_images_in_input, folder.views, VIEWS),
         ):
             if None not in (given, found) and given != found:
-                raise ValueError(f"{name} is {given}, but the checkpoint {what}: {found} ({folder.source}). Set it to {found}.")
+                raise ValueError(
+                    f"{name} is {given}, but the checkpoint {what}: {found} ({folder.source}). Set it to {found}."
+                )
         kind = FRAMEWORKS.get(settings.name)
         with torch.device("meta"):
             return folder, kind(folder.vlm(), settings)
@@ -270,4 +289,3 @@ class StarVLA:
         values = self.forward(inputs).values
         assert values is not None, "there is no value head"
         return values.cpu()
-

@@ -1,4 +1,4 @@
-"""Weights of StarVLA's checkpoints: names before and after transformers 4.52 renamed Qwen2.5-VL's parameters, and their values."""
+"""Weights of StarVLA's checkpoints, under names from before and after transformers 4.52 renamed Qwen2.5-VL's parameters."""
 
 import pickle
 import re

@@ -17,7 +17,17 @@ from siirl.policies.starvla import StarVLA
 from siirl.policies.starvla.weights import present_name
 from tests.policies.folders import edit
 from tests.policies.observations import observe
-from tests.policies.starvla.tiny import BASES, QWEN2_5, QWEN3, STEPS, framework, load, tiny_oft, tiny_starvla_folder, write_run_folder
+from tests.policies.starvla.tiny import (
+    BASES,
+    QWEN2_5,
+    QWEN3,
+    STEPS,
+    framework,
+    load,
+    tiny_oft,
+    tiny_starvla_folder,
+    write_run_folder,
+)
 
 GREEDY = Sampling(False, 1.0, [1, 2])
 
@@ -89,7 +99,9 @@ def test_a_saved_policy_is_complete_and_loads_back_bit_for_bit(folder: Path, tmp
         assert all(torch.equal(t, inputs[n]) for n, t in again.prepare(observe(2)).items())
         assert torch.equal(again.act(inputs, GREEDY).actions, policy.act(inputs, GREEDY).actions)
         again.save(str(tmp_path / base / "saved"))  # into the folder that it came from
-        assert torch.equal(load(tmp_path / base / "saved").act(inputs, GREEDY).actions, policy.act(inputs, GREEDY).actions)
+        assert torch.equal(
+            load(tmp_path / base / "saved").act(inputs, GREEDY).actions, policy.act(inputs, GREEDY).actions
+        )
 
 
 def test_load_policy_knows_a_run_folder_and_describe_says_its_sizes(folder: Path) -> None:
@@ -109,12 +121,24 @@ def test_older_configs_say_the_chunk_by_its_windows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("embodied", "starvla", "said"),
     [
-        ({"action_chunks_len": 4}, {}, r"embodied\.action_chunks_len is 4, but the checkpoint predicts chunks .*: 8 .*Set it to 8"),
+        (
+            {"action_chunks_len": 4},
+            {},
+            r"embodied\.action_chunks_len is 4, but the checkpoint predicts chunks .*: 8 .*Set it to 8",
+        ),
         ({}, {"expected_num_action_chunks": 5}, r"starvla\.expected_num_action_chunks is 5, .*: 8 .*Set it to 8"),
         ({}, {"expected_action_dim": 14}, r"starvla\.expected_action_dim is 14, .*: 7 "),
-        ({}, {"framework_name": "QwenPI"}, r"starvla\.framework_name is QwenPI, but the checkpoint is of the framework: QwenOFT"),
+        (
+            {},
+            {"framework_name": "QwenPI"},
+            r"starvla\.framework_name is QwenPI, but the checkpoint is of the framework: QwenOFT",
+        ),
         ({"action_token_len": 6}, {}, r"action_token_len is 6, but actions of 'libero' .* have 7 dimensions"),
-        ({"unnorm_key": "frank"}, {}, r"'frank' is not in the checkpoint's dataset statistics; it has: franka\..*'franka'"),
+        (
+            {"unnorm_key": "frank"},
+            {},
+            r"'frank' is not in the checkpoint's dataset statistics; it has: franka\..*'franka'",
+        ),
     ],
 )
 def test_what_contradicts_the_checkpoint_is_refused_before_weights_are_read(
@@ -122,14 +146,19 @@ def test_what_contradicts_the_checkpoint_is_refused_before_weights_are_read(
 ) -> None:
     model = ModelConfig(path=str(folder), starvla=StarVLAConfig(**starvla))
     settings = EmbodiedConfig(**{"embodied_type": "starvla", "unnorm_key": "franka", **embodied})
-    for ask in (lambda: StarVLA.load(model, settings, torch.device("cpu")), lambda: StarVLA.longest_prompt(model, settings, [""])):
+    for ask in (
+        lambda: StarVLA.load(model, settings, torch.device("cpu")),
+        lambda: StarVLA.longest_prompt(model, settings, [""]),
+    ):
         with pytest.raises(ValueError, match=said):
             ask()
 
 
 def test_an_absent_base_model_is_named_and_how_to_get_one(folder: Path) -> None:
     change_yaml(folder, "framework.qwenvl.base_vlm", "Qwen/Qwen2.5-VL-3B-Instruct")
-    with pytest.raises(ValueError, match=r"base_vlm of .*config\.yaml is 'Qwen/Qwen2.5-VL-3B-Instruct'.* no such folder.*hf download"):
+    with pytest.raises(
+        ValueError, match=r"base_vlm of .*config\.yaml is 'Qwen/Qwen2.5-VL-3B-Instruct'.* no such folder.*hf download"
+    ):
         load(folder)
     with pytest.raises(ValueError, match=r"base_vlm is '.*nowhere', but there is no such folder"):
         type(tiny_oft()).from_config(framework(), BASES / "nowhere")
@@ -155,7 +184,7 @@ def test_another_model_is_no_base(folder: Path, tmp_path: Path) -> None:
     base = copy_base(tmp_path / "base")
     edit(base / "config.json", model_type="llama", text_config=None, vision_config=None)
     change_yaml(folder, "framework.qwenvl.base_vlm", str(base))
-    with pytest.raises(ValueError, match="qwen2_5_vl, qwen3_vl|cannot be read as a Qwen-VL"):
+    with pytest.raises(ValueError, match=r"qwen2_5_vl, qwen3_vl|cannot be read as a Qwen-VL"):
         load(folder)
     (base / "config.json").unlink()
     with pytest.raises(ValueError, match="cannot be read as a Qwen-VL"):
@@ -180,7 +209,11 @@ def test_missing_surplus_and_misshaped_parameters_are_named(folder: Path) -> Non
     torch.save(weights, file)
     with pytest.raises(ValueError, match=r"do not fit its config\.yaml") as error:
         load(folder)
-    for part in ("1 missing: action_model.model.fc2.bias", "1 surplus: action_model.extra", "fc1.bias is [3] instead of [128]"):
+    for part in (
+        "1 missing: action_model.model.fc2.bias",
+        "1 surplus: action_model.extra",
+        "fc1.bias is [3] instead of [128]",
+    ):
         assert part in str(error.value)
 
 
@@ -220,7 +253,9 @@ def test_a_malformed_config_says_which_key(folder: Path, key: str, value: Any, s
     change_yaml(folder, key, value)
     with pytest.raises(ValueError, match=said):
         StarVLA.load(
-            ModelConfig(path=str(folder)), EmbodiedConfig(embodied_type="starvla", unnorm_key="franka"), torch.device("cpu")
+            ModelConfig(path=str(folder)),
+            EmbodiedConfig(embodied_type="starvla", unnorm_key="franka"),
+            torch.device("cpu"),
         )
 
 

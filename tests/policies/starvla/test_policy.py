@@ -17,7 +17,16 @@ from siirl.policies.base import Sampling
 from siirl.policies.starvla.platform import ActionScale, Platform, fit_states, platform
 from siirl.policies.starvla.prompt import state_words
 from tests.policies.observations import observe
-from tests.policies.starvla.tiny import QWEN2_5, QWEN3, STATISTICS, framework, load, tiny_oft, tiny_starvla_folder, write_run_folder
+from tests.policies.starvla.tiny import (
+    QWEN2_5,
+    QWEN3,
+    STATISTICS,
+    framework,
+    load,
+    tiny_oft,
+    tiny_starvla_folder,
+    write_run_folder,
+)
 
 LIBERO = Platform("libero", 7, (7, 8))
 
@@ -147,7 +156,9 @@ def test_weights_that_rest_in_bf16_act_the_same_bit_for_bit(base: str, tmp_path:
     half = {name for name, p in resting.model.named_parameters() if p.dtype == torch.bfloat16}
     layers = {n: m for n, m in resting.model.named_modules() if isinstance(m, nn.Linear | nn.Conv3d)}
     in_float32 = ("action_model.", "qwen_vl_interface.model.lm_head")
-    assert half == {f"{n}.{p}" for n, m in layers.items() if not n.startswith(in_float32) for p in dict(m.named_parameters())}
+    assert half == {
+        f"{n}.{p}" for n, m in layers.items() if not n.startswith(in_float32) for p in dict(m.named_parameters())
+    }
     assert "qwen_vl_interface.model.model.visual.patch_embed.proj.weight" in half
     for count in (1, 3):
         inputs = whole.prepare(observe(count, wrist=True))

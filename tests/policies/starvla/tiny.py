@@ -64,7 +64,9 @@ def tiny_starvla_folder(tmp_path: Path, base: str = QWEN2_5, **action: Any) -> P
     return write_run_folder(tiny_oft(base, **action), tmp_path / "tiny-starvla", framework(base, **action))
 
 
-def load(folder: Path, acting_only: bool = False, device: str = "cpu", views: int | None = None, **model: Any) -> StarVLA:
+def load(
+    folder: Path, acting_only: bool = False, device: str = "cpu", views: int | None = None, **model: Any
+) -> StarVLA:
     """The folder's policy as a run loads it, fp32 unless ``model`` says otherwise."""
     settings = ModelConfig(**{"path": str(folder), "dtype": "fp32", **model})
     return StarVLA.load(settings, StarVLA.describe(str(folder), views), torch.device(device), acting_only)
