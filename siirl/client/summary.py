@@ -8,6 +8,7 @@ from siirl.config.estimate import parameter_counts
 from siirl.config.keys import given
 from siirl.config.placement import show_slots
 from siirl.config.schema import Config
+from siirl.config.shapes import published_size
 from siirl.dag.compile import Plan
 from siirl.dag.session import total_steps
 from siirl.data.manifest import build_prompts

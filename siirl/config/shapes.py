@@ -58,7 +58,8 @@ def published_shapes(embodied_type: str = "openvla-oft") -> Shapes:
 
 
 def _qwen_oft() -> Shapes:
-    """The matrices of QwenOFT on Qwen2.5-VL-3B (Bai et al. 2025, *Qwen2.5-VL Technical Report*), whose output head is its embedding."""
+    """The matrices of QwenOFT on Qwen2.5-VL-3B (Bai et al. 2025, *Qwen2.5-VL Technical Report*), whose output head is its
+    embedding."""
     hidden, inner, key_value, vision, vision_inner = 2048, 11008, 256, 1280, 3420
     model, wide = "qwen_vl_interface.model.model", 2 * hidden
     shapes = {

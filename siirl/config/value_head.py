@@ -13,7 +13,7 @@ PREFIX = "value_head."
 FILE = "value_head.safetensors"
 """Beside a policy's weights. What does not know of value heads does not look at it."""
 BESIDE = (PREFIX, NOISE_PREFIX)
-"""Before the names of what a policy is given to be trained: a value head, the spread of its actions. Each has a file of its own."""
+"""Before the names of what a policy is given to be trained: a value head, the spread of its actions. Each has its own file."""
 WIDTHS = (512, 128)
 """Of the two hidden layers."""
 
