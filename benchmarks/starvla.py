@@ -4,7 +4,6 @@ import copy
 from typing import Any
 
 import torch
-from siirl.training.scratch_starvla import new_starvla
 from torch import Tensor
 
 from benchmarks.flops import linear_weights
@@ -12,6 +11,7 @@ from siirl.policies.base import PolicyInputs
 from siirl.policies.gaussian import GaussianSettings, add_log_std
 from siirl.policies.starvla import StarVLA
 from siirl.policies.starvla.network import StarVLANetwork
+from siirl.training.scratch_starvla import new_starvla
 
 WORDS = ["user", "assistant", "Please", "predict", "the", "next", "robot", "actions", "action"]
 STATISTICS = {"action": {"min": [-1.0] * 7, "max": [1.0] * 7, "mask": [True] * 6 + [False]}}

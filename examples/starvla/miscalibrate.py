@@ -1,9 +1,9 @@
 """Give a policy that regresses actions a calibration error: its arm does something else than what it commands, always the same.
 
-``python examples/starvla/miscalibrate.py FOLDER DX DY DZ`` moves the action statistics of a policy folder along the robot's axes, in
-the unit of LIBERO's actions (1: the controller's goal moves by 5 cm in a step). With 0 0 0.3 every action goes 1.5 cm a step higher
-than the policy means; a policy that sees its hand corrects most of that, and ends about 1 cm too high. Called again with the
-opposite numbers, it is as before.
+``python examples/starvla/miscalibrate.py FOLDER DX DY DZ`` moves the action statistics of a policy folder along the robot's
+axes, in the unit of LIBERO's actions (1: the controller's goal moves by 5 cm in a step). With 0 0 0.3 every action goes 1.5 cm a
+step higher than the policy means; a policy that sees its hand corrects most of that, and ends about 1 cm too high. Called again
+with the opposite numbers, it is as before.
 """
 
 import argparse

@@ -136,7 +136,9 @@ def begin(
     statistics = dataset_statistics(data.demos)
     if architecture.get("embodied_type") == STARVLA:
         if args.vision:
-            raise ValueError(f"--vision {args.vision} is a tower of OpenVLA's, which {STARVLA} has none of; leave it out")
+            raise ValueError(
+                f"--vision {args.vision} is a tower of OpenVLA's, which {STARVLA} has none of; leave it out"
+            )
         from siirl.training.scratch_starvla import new_starvla  # imports transformers' Qwen-VLs
 
         regressing = new_starvla(architecture, words, args.suite, statistics)

@@ -125,7 +125,7 @@ def check_episode(config: Config) -> Iterator[str]:
 
 
 def check_max_steps(config: Config, max_steps: int, source: str) -> Iterator[str]:
-    """An episode of ``max_steps`` must hold what is executed of a chunk and fit the response length; ``source`` names its origin."""
+    """An episode of ``max_steps`` must hold what is executed of a chunk and fit the response length; ``source``: its origin."""
     embodied, longest = config.actor_rollout_ref.embodied, f"{ROLLOUT}.response_length"
     if executed_actions(embodied) > max_steps:
         name = "action_chunks_len" if embodied.num_executed_actions is None else "num_executed_actions"

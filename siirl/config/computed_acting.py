@@ -34,8 +34,8 @@ def temperature(theirs: Theirs, config: Config) -> Any:
 
 
 def greedy_or_sampled(theirs: Theirs, config: Config) -> Any:
-    """Whether `rollout.sampling_params.temperature_eval` > 0; in RLinf's own file false with starvla, which is always evaluated at
-    its mean there."""
+    """Whether `rollout.sampling_params.temperature_eval` > 0; in RLinf's own file false with starvla, which is always evaluated
+    at its mean there."""
     return theirs[EVAL_TEMPERATURE] > 0 and not gaussian_of_theirs(theirs)
 
 

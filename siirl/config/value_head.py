@@ -13,7 +13,7 @@ PREFIX = "value_head."
 FILE = "value_head.safetensors"
 """Beside a policy's weights. What does not know of value heads does not look at it."""
 BESIDE = (PREFIX, NOISE_PREFIX)
-"""Before the names of what a policy is given to be trained: a value head, the spread of its actions. Each has a file of its own."""
+"""Before the names of what a policy is given to be trained: a value head, the spread of its actions. Each has its own file."""
 WIDTHS = (512, 128)
 """Of the two hidden layers."""
 
@@ -35,7 +35,8 @@ def value_head_shapes(hidden_size: int, outputs: int) -> Shapes:
 
 def value_head_parameters(config: Config, policy: Shapes) -> int:
     """How many a run trains beside a policy of these shapes."""
-    hidden_size = next((shape[1] for name, shape in policy.items() if name.endswith("lm_head.weight")), 0)
+    ends = ("lm_head.weight", "embed_tokens.weight")  # where the two are one, only the latter is stored
+    hidden_size = next((shape[1] for name, shape in policy.items() if name.endswith(ends)), 0)
     return sum(math.prod(shape) for shape in value_head_shapes(hidden_size, value_outputs(config)).values())
 
 

@@ -30,8 +30,8 @@ formats are not copied, because they are the start policy's, nor is its model ca
 def export(checkpoint: Path, start: Path, folder: Path, config: Config) -> list[Path]:
     """Write the policy of a verified checkpoint into ``folder``, which is empty or absent, and check that it loads.
 
-    Adapters are merged into the start policy's weights; a value head and the spread of actions have files of their own. On the way memory holds one file of
-    weights, not the model. What a failed export has written is removed again.
+    Adapters are merged into the start policy's weights; a value head and the spread of actions have files of their own. On the
+    way memory holds one file of weights, not the model. What a failed export has written is removed again.
 
     Args:
         checkpoint: ``global_step_N``.

@@ -15,7 +15,8 @@ from siirl.policies.starvla.folder import SECTION, VIEWS, PolicyFolder
 from siirl.policies.starvla.framework import FRAMEWORKS
 from siirl.policies.starvla.settings import StarVLASettings
 from siirl.policies.starvla.vlm import VLM
-from transformers import (
+
+from transformers import (  # isort: skip
     AutoConfig,
     PreTrainedTokenizerFast,
     Qwen2_5_VLProcessor,
@@ -112,7 +113,10 @@ def _new_vlm(config: dict[str, Any], words: Sequence[str], action_token: str, si
         raise ValueError(f"the architecture lacks {', '.join(absent)}; give the config.json of a small Qwen-VL")
     tokenizer = byte_tokenizer(words, config["text_config"].get("vocab_size", 0), action_token)
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=config["text_config"]["max_position_embeddings"]
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        pad_token=PAD,
+        model_max_length=config["text_config"]["max_position_embeddings"],
     )
     vision = config["vision_config"]
     patches: dict[str, Any] = {

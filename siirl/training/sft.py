@@ -186,7 +186,12 @@ def train(lesson: Lesson, samples: Samples, config: SFTConfig) -> list[dict[str,
         if step % config.log_every == 0 or step == config.steps:
             with weights_of(mean.module, model):
                 heldout_loss, distances = measure(lesson, samples, heldout_rows)
-            record = {"step": step, "loss": float(np.mean(losses)), "heldout_loss": heldout_loss, lesson.distance: distances}
+            record = {
+                "step": step,
+                "loss": float(np.mean(losses)),
+                "heldout_loss": heldout_loss,
+                lesson.distance: distances,
+            }
             rate = step * config.batch_size / (time.monotonic() - started)
             logger.info("%s samples_per_second=%.0f", " ".join(f"{k}={v}" for k, v in record.items()), rate)
             history.append(record)

@@ -183,7 +183,11 @@ REFUSED = [
     ("algorithm.adv_type=opd", "gae, embodied_gae, ppo, grpo", "algorithm.adv_estimator"),
     ("runner.logger.logger_backends=[mlflow]", "tensorboard, wandb, swanlab, trackio", "logger_backends=[tensorboard]"),
     ("reward.use_reward_model=true", "false: rewards are algorithm.reward's", "use_reward_model=false"),
-    ("actor.model.starvla.clip_log_ratio_min=-0.2", "null: actor_rollout_ref.actor.clip_ratio_low", "clip_log_ratio_min=null"),
+    (
+        "actor.model.starvla.clip_log_ratio_min=-0.2",
+        "null: actor_rollout_ref.actor.clip_ratio_low",
+        "clip_log_ratio_min=null",
+    ),
     ("env.train.rollout_epoch=2", "a number beside env.train.total_num_envs", "give both"),
     ("actor.global_batch_size=100", "a multiple of the 160 chunks of a prompt", "actor.global_batch_size=160"),
 ]

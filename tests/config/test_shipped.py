@@ -44,7 +44,9 @@ def test_a_small_one_runs_on_a_cpu_with_the_algorithm_of_the_whole(name: str) ->
     assert small.trainer.n_gpus_per_node == 0
     assert small.cluster.component_placement is None
     libero = small.actor_rollout_ref.embodied.env.env_type == "libero"
-    made = Path("runs/pickcube") if not libero else Path("runs") if "starvla" in name else None  # by examples/*/train.sh
+    made = (
+        Path("runs/pickcube") if not libero else Path("runs") if "starvla" in name else None
+    )  # by examples/*/train.sh
     assert Path(small.actor_rollout_ref.model.path).parent == (made or shipped_folder("assets"))
     assert small.data.train_batch_size * small.actor_rollout_ref.rollout.n == 8
     assert small.trainer.total_training_steps == 2

@@ -1,4 +1,4 @@
-"""Continuous actions: densities beside PyTorch's own in float64, draws by their seeds alone, a spread that stays in its bounds."""
+"""Continuous actions: densities beside PyTorch's own in float64, draws by their seeds alone, a spread within its bounds."""
 
 import math
 from pathlib import Path
@@ -85,7 +85,8 @@ def test_draws_have_the_mean_and_the_spread() -> None:
 
 
 @given(
-    seeds=st.lists(st.integers(0, 2**63 - 1), min_size=2, max_size=5, unique=True), order=st.randoms(use_true_random=False)
+    seeds=st.lists(st.integers(0, 2**63 - 1), min_size=2, max_size=5, unique=True),
+    order=st.randoms(use_true_random=False),
 )
 def test_a_draw_depends_on_its_seed_and_its_own_distribution_alone(seeds: list[int], order: Any) -> None:
     mean, std = means(len(seeds)), torch.tensor([0.1, 0.2, 0.3])
@@ -103,7 +104,9 @@ def test_without_sampling_the_mean_is_taken() -> None:
     assert torch.equal(greedy, mean.bfloat16().float().flatten(1))
     drawn = choose(mean, std, Sampling(True, 1.6, [1, 2]))
     assert torch.equal(drawn, draw(mean, std, [1, 2], 1.6))
-    assert (gaussian_evaluation(mean, std, choose(mean, std, Sampling(False, 1.6)), 1.6).log_probs > 0).all(), "a density"
+    assert (gaussian_evaluation(mean, std, choose(mean, std, Sampling(False, 1.6)), 1.6).log_probs > 0).all(), (
+        "a density"
+    )
 
 
 def test_gradients_reach_mean_and_spread() -> None:
@@ -217,4 +220,3 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"action_noise\.safetensors is no safetensors file.*remove it"):
         add_log_std(Toy(), SETTINGS, D, tmp_path)
-

@@ -119,4 +119,3 @@ def test_two_ranks_learn_the_spread_that_one_does(tmp_path: Path) -> None:
     one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("1-0.pt", "2-1.pt"))
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
-

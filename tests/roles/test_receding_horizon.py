@@ -69,7 +69,9 @@ def test_the_first_ones_are_executed_before_the_policy_decides_anew(
         assert trajectory.summary.chunks == chunks
         assert trajectory.summary.steps == length
         assert trajectory.executed.tolist() == [executed] * (chunks - 1) + [length - executed * (chunks - 1)]
-        assert trajectory.tokens.shape == trajectory.log_probs.shape == (chunks, CHUNK * DIM), "all that was drawn is kept"
+        assert trajectory.tokens.shape == trajectory.log_probs.shape == (chunks, CHUNK * DIM), (
+            "all that was drawn is kept"
+        )
         assert len(trajectory.images) == chunks + 1, "an observation for each decision"
         drawn = trajectory.tokens.reshape(chunks, CHUNK, DIM)
         np.testing.assert_array_equal(pool.seen[trajectory.summary.spec.trial_id], drawn[:, :executed])

@@ -60,7 +60,16 @@ def new(demos: Demonstrations, dtype: str = "fp32") -> StarVLA:
 def test_every_word_is_one_token_and_any_other_can_be_told() -> None:
     tokenizer = byte_tokenizer(["black", "bowl", "ramekin"], 600, "🔍")
     text = "<|im_start|>black bowl ramekin🔍🔍🔍<|im_end|>"
-    assert tokenizer.encode(text).tokens == ["<|im_start|>", "black", "Ġbowl", "Ġramekin", "🔍", "🔍", "🔍", "<|im_end|>"]
+    assert tokenizer.encode(text).tokens == [
+        "<|im_start|>",
+        "black",
+        "Ġbowl",
+        "Ġramekin",
+        "🔍",
+        "🔍",
+        "🔍",
+        "<|im_end|>",
+    ]
     assert [tokenizer.token_to_id(token) for token in (*SPECIAL, "🔍")] == list(range(8))
     unknown = tokenizer.encode("zwölf Äpfel")
     assert len(unknown.tokens) > 2
@@ -138,9 +147,7 @@ def test_command_writes_a_policy_for_rl(tmp_path: Path, capsys: pytest.CaptureFi
         ({"starvla": {"framework": {"name": "QwenFAST", "action_model": {"action_horizon": 8}}}}, "QwenOFT"),
     ],
 )
-def test_architectures_of_something_else_are_refused(
-    change: dict[str, Any], part: str, demos: Demonstrations
-) -> None:
+def test_architectures_of_something_else_are_refused(change: dict[str, Any], part: str, demos: Demonstrations) -> None:
     config = {name: value for name, value in (tiny_architecture() | change).items() if value is not None}
     with pytest.raises(ValueError, match=part):
         new_starvla(config, WORDS, "libero_spatial", dataset_statistics(demos.demos))
