@@ -134,7 +134,8 @@ def _new_vlm(config: dict[str, Any], words: Sequence[str], action_token: str, si
     )
     ids = {name: tokenizer.token_to_id(token) for name, token in TOKEN_IDS.items()}
     own = {name: value for name, value in config.items() if name not in (SECTION, VIEWS, "embodied_type", "model_type")}
-    text = {**config["text_config"], "pad_token_id": ids.pop("pad"), "eos_token_id": tokenizer.token_to_id(END)}
+    ends = {"pad_token_id": ids.pop("pad"), "bos_token_id": None, "eos_token_id": tokenizer.token_to_id(END)}
+    text = config["text_config"] | ends
     made = AutoConfig.for_model(config["model_type"], **{**own, "text_config": text, **ids})
     return VLM(Path("."), made, processor)
 
