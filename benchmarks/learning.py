@@ -1,10 +1,11 @@
 """Does it learn? Trains small start policies with several algorithms, and measures all of them on held-out initial states.
 
 ``python -m benchmarks.learning`` does so on LIBERO (SRPO, and GRPO on sparse success: half an hour each on two cores), and
-``python -m benchmarks.learning pickcube`` on ManiSkill's PickCube (PPO and GRPO with OpenVLA-OFT, PPO with OpenVLA). Runs of a
-study have the same seeds and prompts. Then their start policies and their results are evaluated on initial states that no
-demonstration and no training episode used: the same episodes for all, greedily and sampled at the rollout's temperature.
-Runs resume when called again.
+``python -m benchmarks.learning pickcube`` on ManiSkill's PickCube (PPO and GRPO with OpenVLA-OFT, PPO with OpenVLA), and
+``python -m benchmarks.learning starvla`` on LIBERO with a small QwenOFT (GRPO), which examples/starvla/train.sh makes before.
+Runs of a study have the same seeds and prompts. Then their start policies and their results are evaluated on initial states that
+no demonstration and no training episode used: the same episodes for all, greedily and sampled at the rollout's temperature. Runs
+resume when called again.
 """
 
 import argparse
@@ -75,6 +76,12 @@ class Study:
     seeds: int
 
 
+QWEN_OFT = (
+    "data.train_batch_size=4",
+    "actor_rollout_ref.rollout.n=8",
+    "actor_rollout_ref.actor.optim.lr_warmup_steps=8",
+)
+"""As many episodes a step as in the quickstart, from the small overlay."""
 STUDIES = {
     "libero": Study(
         (
@@ -96,6 +103,13 @@ STUDIES = {
         "docs/learning_pickcube.png",
         steps=24,
         seeds=1,
+    ),
+    "starvla": Study(
+        (Run("GRPO, QwenOFT", "grpo", "libero_spatial_grpo_starvla_cpu_small", QWEN_OFT),),
+        "learning_starvla",
+        "docs/learning_starvla.png",
+        steps=24,
+        seeds=5,
     ),
 }
 

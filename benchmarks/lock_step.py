@@ -41,7 +41,7 @@ class LockStep:
 
     def _batch(self, specs: Sequence[EpisodeSpec], sampling: Sampling) -> Iterator[Trajectory]:
         self.slots.episodes_waited()
-        running = [RunningEpisode(spec) for spec in specs]
+        running = [RunningEpisode(spec, self.policy.chunk_len) for spec in specs]
         for slot, spec in enumerate(specs):
             self.slots.reset(slot, spec)
         self._wait(running)

@@ -26,6 +26,8 @@ from benchmarks.common import RESULTS, peak_memory, print_table, release, write_
 from benchmarks.flops import forward_flops, matmul_rate, synchronise, video_flops
 from benchmarks.plain import plain, plain_clip
 from benchmarks.published import INSTRUCTION, OPENVLA_7B, VIT_G, random_policy, random_video_encoder, scaled
+from benchmarks.starvla import QWEN2_5_VL_3B, PlainStarVLA, random_starvla, starvla_flops
+from benchmarks.starvla import TINY as TINY_STARVLA
 from siirl.config.schema import Config
 from siirl.data.trajectory import EpisodeSpec, EpisodeSummary, Target, Trajectory
 from siirl.embeddings.vjepa2 import VJEPA2
@@ -33,6 +35,7 @@ from siirl.envs.base import EnvObs
 from siirl.policies import load_policy
 from siirl.policies.base import Sampling
 from siirl.policies.prismatic.policy import PrismaticPolicy
+from siirl.policies.starvla import StarVLA
 from siirl.roles.trainer import Trainer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -63,8 +66,11 @@ class Case:
     checkpointing: Sequence[bool] = (False,)
     micro_batches: int = 4
 
-    def policy(self, device: torch.device, checkpointing: bool = False) -> PrismaticPolicy:
+    def policy(self, device: torch.device, checkpointing: bool = False) -> PrismaticPolicy | StarVLA:
         """It, with random weights or the start policy's."""
+        if self.embodied_type == "starvla":
+            assert self.config is not None
+            return random_starvla(self.config, self.dtype, device, checkpointing)
         if self.config is not None:
             return random_policy(self.config, self.embodied_type, self.dtype, device, checkpointing)
         policy: Any = load_policy(START_POLICY, device=device)
@@ -102,11 +108,15 @@ CASES: dict[str, list[Case | Video]] = {
         Case("7B", "openvla", "bf16", OPENVLA_7B, (1, 8, 32, 64)),
         Case("7B", "openvla-oft", "bf16", OPENVLA_7B, (), (2,), (False,), 8),
         Case("7B", "openvla-oft", "bf16", OPENVLA_7B, (), (8, 16, 24), (True,), 8),
+        Case("3B", "starvla", "bf16", QWEN2_5_VL_3B, (1, 4, 8, 16, 32, 64)),
+        Case("3B", "starvla", "bf16", QWEN2_5_VL_3B, (), (2,), (False,), 8),
+        Case("3B", "starvla", "bf16", QWEN2_5_VL_3B, (), (8, 16, 32), (True,), 8),
         Video("V-JEPA 2, ViT-g, 64 × 384²", 384, 64, VIT_G),
     ],
     "tiny": [
         Case("random, tiny", "openvla-oft", "bf16", TINY, (1, 2), (2,), (False, True), 2),
         Case("random, tiny", "openvla", "fp32", TINY, (1,)),
+        Case("random, tiny", "starvla", "bf16", TINY_STARVLA, (2,), (2,), (True,), 2),
         Video("V-JEPA 2, tiny", 32, 4, {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}),
     ],
 }
@@ -159,11 +169,11 @@ def measure(case: Case | Video, device: torch.device, rounds: int) -> Iterator[R
 def measure_act(case: Case, device: torch.device, rounds: int) -> Iterator[Row]:
     """Rows per second of `act` when sampling, for every batch size."""
     policy, dtype = case.policy(device), DTYPES[case.dtype]
-    other = plain(policy.model, dtype)
+    other = PlainStarVLA(policy, dtype) if isinstance(policy, StarVLA) else plain(policy.model, dtype)
     for batch in case.act:
         inputs = policy.prepare(observation(batch))
         sampling = Sampling(True, 1.0, range(batch))
-        flops = batch * forward_flops(policy.model, inputs["input_ids"].shape[1])
+        flops = batch * row_flops(policy)
         runs = {"ours": lambda: policy.act(inputs, sampling), "plain": lambda: other.act(inputs)}  # noqa: B023
         with peak_memory(device) as peak:
             found = in_turns(runs, device, dtype, rounds)
@@ -180,8 +190,7 @@ def measure_update(case: Case, size: int, checkpointing: bool, device: torch.dev
     trainer: Trainer[Trajectory] = Trainer(policy, config, device)
     episodes = [episode(policy, size, seed) for seed in range(case.micro_batches)]
     targets = [Target(np.float32(i % 2 * 2 - 1) * np.ones((), np.float32)) for i in range(len(episodes))]
-    prompt = policy.prompt_length(INSTRUCTION)
-    flops = FORWARD_AND_BACKWARD * size * len(episodes) * forward_flops(policy.model, prompt)
+    flops = FORWARD_AND_BACKWARD * size * len(episodes) * row_flops(policy)
     run = lambda: trainer.update(episodes, [size] * len(episodes), targets, list)  # noqa: E731
     name = "update, checkpointing" if checkpointing else "update"
     try:
@@ -190,6 +199,14 @@ def measure_update(case: Case, size: int, checkpointing: bool, device: torch.dev
     except torch.OutOfMemoryError:
         return {"what": name, "policy": case.name, "dtype": case.dtype, "batch": size, "out_of_memory": True}
     return row(name, case, size, flops, found, size * len(episodes)) | {"peak_gib": peak.gib}
+
+
+def row_flops(policy: PrismaticPolicy | StarVLA) -> int:
+    """Operations of a forward for one row of `INSTRUCTION`."""
+    prompt = policy.prompt_length(INSTRUCTION)
+    if isinstance(policy, StarVLA):
+        return starvla_flops(policy.model, prompt)
+    return forward_flops(policy.model, prompt)
 
 
 def measure_video(case: Video, device: torch.device, rounds: int) -> Row:
@@ -280,17 +297,22 @@ def observation(rows: int) -> EnvObs:
     return EnvObs(images, np.zeros((rows, 8), np.float32), [INSTRUCTION] * rows)
 
 
-def episode(policy: PrismaticPolicy, chunks: int, seed: int) -> Trajectory:
-    """An episode of random images and tokens, all of whose actions were executed."""
+def episode(policy: PrismaticPolicy | StarVLA, chunks: int, seed: int) -> Trajectory:
+    """An episode of random images and tokens or numbers, all of whose actions were executed."""
     rng = np.random.default_rng(seed)
     tokens = policy.chunk_len * policy.action_dim
+    if isinstance(policy, StarVLA):
+        sampled, log_prob = rng.normal(0, 0.1, (chunks, tokens)).astype(np.float32), 0.0
+    else:
+        bins = policy.model.num_bins
+        sampled, log_prob = rng.integers(0, bins, (chunks, tokens)).astype(np.int16), -np.log(bins)
     spec = EpisodeSpec("libero_spatial", 0, 0, INSTRUCTION, 512, 0, seed, 0, seed)
     return Trajectory(
         EpisodeSummary(spec, bool(seed % 2), chunks * policy.chunk_len, chunks, False, 0),
         rng.integers(0, 256, (chunks + 1, 1, 256, 256, 3), dtype=np.uint8),
         np.zeros((chunks + 1, 8), np.float32),
-        rng.integers(0, policy.model.num_bins, (chunks, tokens)).astype(np.int16),
-        np.full((chunks, tokens), -np.log(policy.model.num_bins), np.float32),
+        sampled,
+        np.full((chunks, tokens), log_prob, np.float32),
         np.full(chunks, policy.chunk_len, np.int16),
         np.zeros((chunks, policy.chunk_len), np.float32),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from siirl.client.arguments import at_least
+from siirl.config.folders import is_policy_folder
 from siirl.config.schema import Config
 from siirl.observe.card import Exported, card, is_hub_name
 from siirl.observe.episodes import read_episodes
@@ -121,7 +122,7 @@ def check_start(start: Path, found: Found, otherwise: str) -> None:
     Raises:
         ValueError: the folder is gone, or holds another policy.
     """
-    if not (start / "config.json").is_file():
+    if not is_policy_folder(start):
         raise ValueError(
             f"the policy folder {start}, which the run started from (its actor_rollout_ref.model.path), is gone: there is no "
             f"config.json. Config, statistics and tokenizer come from there: put it back, or {otherwise}"

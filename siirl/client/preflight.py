@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from siirl.algorithms.base import ADVANTAGES
+from siirl.config.action_noise import NOISE
 from siirl.config.checks import EMBODIED, ENV, check_max_steps, most_held_out
-from siirl.config.keys import get_value, given, refuse
+from siirl.config.folders import is_policy_folder
+from siirl.config.keys import KEYS, get_value, given, refuse
 from siirl.config.problems import show
 from siirl.config.schema import Config, EnvConfig
 from siirl.dag.compile import placement_problems
@@ -218,12 +220,13 @@ def _check_policy(config: Config, tasks: list[Task]) -> Iterator[str]:
     factory = POLICIES.get(ref.embodied.embodied_type)
     if factory.untrainable:
         yield from _check_untrainable(config, factory.untrainable)
+    yield from _check_distribution(config, factory.continuous)
     try:
         factory.check_settings(ref.embodied)
     except ValueError as error:
         yield f"{given(config, POLICY_TYPE)}: {error}"
         return
-    if not (Path(ref.model.path) / "config.json").is_file():
+    if not is_policy_folder(Path(ref.model.path)):
         return  # reported by siirl.config.checks, unless this is a dry run
     instructions = [task.instruction for task in tasks] or [""]
     try:
@@ -241,12 +244,24 @@ def _check_policy(config: Config, tasks: list[Task]) -> Iterator[str]:
 def _check_reference(config: Config, factory: PolicyFactory, instructions: list[str]) -> Iterator[str]:
     """The reference of the KL penalty must be of the policy's class and sizes."""
     ref = config.actor_rollout_ref
-    if ref.ref.path is None or not (Path(ref.ref.path) / "config.json").is_file():
+    if ref.ref.path is None or not is_policy_folder(Path(ref.ref.path)):
         return  # reported by siirl.config.checks
     try:
         factory.longest_prompt(replace(ref.model, path=ref.ref.path, lora_rank=0), ref.embodied, instructions)
     except ValueError as error:
         yield f"{given(config, 'actor_rollout_ref.ref.path')}: {error}"
+
+
+def _check_distribution(config: Config, continuous: bool) -> Iterator[str]:
+    """Tokens have likeliest ones, and no standard deviation; continuous actions have it the other way round."""
+    kind = given(config, POLICY_TYPE)
+    sections = ("actor_rollout_ref.rollout", "actor_rollout_ref.rollout.val_kwargs", "evaluate")
+    tokens = [f"{section}.{name}" for section in sections for name in ("top_k", "top_p")]
+    unread = tokens if continuous else [key for key in KEYS if key.startswith(f"{NOISE}.")]
+    why = "draws from a Gaussian: no number is among the likeliest" if continuous else "draws tokens"
+    for key in unread:
+        if get_value(config, key) != (default := KEYS[key].default):
+            yield refuse(config, key, f"{show(default)} with {kind}, which {why}", f"{key}={show(default)}")
 
 
 def _check_untrainable(config: Config, reason: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Train a small OpenVLA-OFT or OpenVLA from nothing on demonstrations, as a start for RL: ``siirl sft``."""
+"""Train a small OpenVLA-OFT, OpenVLA or StarVLA from nothing on demonstrations, as a start for RL: ``siirl sft``."""
 
 import argparse
 import json
@@ -16,14 +16,18 @@ import torch
 from siirl.client.arguments import at_least
 from siirl.data.lerobot import Columns, Demo, Demonstrations, read
 from siirl.envs.libero import from_libero_gripper
+from siirl.policies.base import Policy
 from siirl.policies.prismatic.loading import check_config
 from siirl.policies.prismatic.prompt import TEMPLATE
+from siirl.training.lessons import BinLesson, Lesson, RegressionLesson
 from siirl.training.samples import build_samples, dataset_statistics
 from siirl.training.scratch import SPECIAL, load_vision, new_policy, word_tokenizer
 from siirl.training.sft import SFTConfig, split, train
 
 GRIPPERS = {"libero": "−1 opens and +1 closes", "open": "1 is open and 0 closed"}
 GRIPPER_ENDS = {"libero": (-1.0, 1.0), "open": (0.0, 1.0)}
+STARVLA = "starvla"
+"""``embodied_type`` of an architecture whose policy regresses actions, and whose tokenizer knows any word."""
 TOLERANCE = 0.1
 """How far the lowest and the highest gripper action of a dataset may be from the ends of its convention."""
 
@@ -106,14 +110,44 @@ def make_out(folder: Path) -> None:
 
 
 def read_architecture(file: Path) -> dict[str, Any]:
-    """The policy's ``config.json``. Raises ValueError when it is missing or none of an OpenVLA policy."""
+    """The policy's ``config.json``. Raises ValueError when it is missing or none of a policy that can be made."""
     text = read_text(file)
     try:
         architecture = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"--architecture {file} is no JSON: {error}") from error
-    check_config(architecture, file)
+    if not isinstance(architecture, dict) or architecture.get("embodied_type") != STARVLA:
+        check_config(architecture, file)
     return architecture
+
+
+def begin(
+    args: argparse.Namespace, architecture: dict[str, Any], words: Sequence[str], data: Demonstrations, sigma: float
+) -> tuple[Policy, Lesson]:
+    """A policy with random weights, and what it is to learn.
+
+    Args:
+        sigma: of the soft labels of action tokens.
+
+    Raises:
+        ValueError: the architecture has no room for the words, or is of another kind; prompts have words that the vocabulary
+            lacks; or the vision tower's file is of another one.
+    """
+    statistics = dataset_statistics(data.demos)
+    if architecture.get("embodied_type") == STARVLA:
+        if args.vision:
+            raise ValueError(
+                f"--vision {args.vision} is a tower of OpenVLA's, which {STARVLA} has none of; leave it out"
+            )
+        from siirl.training.scratch_starvla import new_starvla  # imports transformers' Qwen-VLs
+
+        regressing = new_starvla(architecture, words, args.suite, statistics)
+        return regressing, RegressionLesson(regressing)
+    check_words(words, data.demos)
+    policy = new_policy(architecture, words, args.suite, statistics)
+    if args.vision:
+        load_vision(policy.model.vision_backbone, args.vision)
+    return policy, BinLesson(policy, sigma)
 
 
 def read_text(file: Path) -> str:
@@ -132,7 +166,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--demos", type=Path, required=True, help="LeRobotDataset v3.0 folder")
     add("--suite", required=True, help="what it demonstrates, e.g. libero_spatial: key of the policy's statistics")
     add("--architecture", type=Path, required=True, help="the policy's config.json")
-    add("--vocabulary", type=Path, required=True, help="words that the tokenizer knows, one per line")
+    add("--vocabulary", type=Path, required=True, help="words that the tokenizer makes one token of, one per line")
     add("--vision", type=Path, help="safetensors file of a vision tower to start from; default: from nothing")
     add("--out", type=Path, required=True, help="policy folder to write, empty or not there yet")
     add("--camera", default=Columns.camera, help="feature of the frames")
@@ -176,7 +210,6 @@ def run(args: argparse.Namespace) -> None:
     architecture, words = read_architecture(args.architecture), read_text(args.vocabulary).split()
     columns = Columns(args.camera, args.state, args.action, args.rotated)
     data = load_demos(args.demos, columns, args.gripper, architecture)
-    check_words(words, data.demos)
     config = SFTConfig(
         args.steps,
         args.batch_size,
@@ -187,11 +220,9 @@ def run(args: argparse.Namespace) -> None:
         frame_every=args.frame_every,
     )
     split(np.array([demo.trial for demo in data.demos]), config.holdout)  # raises here, not after the frames
-    policy = new_policy(architecture, words, args.suite, dataset_statistics(data.demos))
-    if args.vision:
-        load_vision(policy.model.vision_backbone, args.vision)
+    policy, lesson = begin(args, architecture, words, data, config.label_sigma)
     make_out(args.out)
-    train(policy, build_samples(policy, data, config.frame_every), config)
+    train(lesson, build_samples(lesson, data, config.frame_every), config)
     policy.save(str(args.out))
 
 

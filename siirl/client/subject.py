@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from siirl.client.export import check_start
 from siirl.config.evaluation import check_evaluation
+from siirl.config.folders import is_policy_folder
 from siirl.config.keys import refuse
 from siirl.config.load import config_to_yaml, read_config
 from siirl.config.overrides import parse_overrides
@@ -151,7 +152,7 @@ def _check_subject(reading: Reading, subject: Subject) -> Subject:
         ValueError: the policy that a checkpoint's run started from is gone.
     """
     named = reading.config.evaluate.policy
-    if subject.checkpoint is None and named is not None and not (Path(named) / "config.json").is_file():
+    if subject.checkpoint is None and named is not None and not is_policy_folder(Path(named)):
         allowed = "a policy folder, which has a config.json, a checkpoint global_step_N, or a run folder with one"
         reading.refuse(MODEL_PATH, refuse(reading.config, POLICY, allowed, "name one of these"))
     if subject.checkpoint is not None:

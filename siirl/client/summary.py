@@ -8,6 +8,7 @@ from siirl.config.estimate import parameter_counts
 from siirl.config.keys import given
 from siirl.config.placement import show_slots
 from siirl.config.schema import Config
+from siirl.config.shapes import published_size
 from siirl.dag.compile import Plan
 from siirl.dag.session import total_steps
 from siirl.data.manifest import build_prompts
@@ -49,7 +50,8 @@ def _policy(config: Config) -> str:
         share = adapters / (size + adapters)
         of = f"LoRA trains {_count(adapters)} of {_count(size + adapters)} parameters ({share:.2%})"
     folder = ref.model.path or "no folder named"
-    return f"{folder} ({ref.embodied.embodied_type}); {of}{'' if is_there else ', in the published 7B'}"
+    published = "" if is_there else f", in the published {published_size(ref.embodied.embodied_type)}"
+    return f"{folder} ({ref.embodied.embodied_type}); {of}{published}"
 
 
 def _training(config: Config, plan: Plan, train: int, validate: int) -> Iterator[tuple[str, str]]:

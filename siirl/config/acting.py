@@ -1,4 +1,5 @@
-"""How the policy acts: settings of sampling that contradict each other or that nothing would read, and compiling."""
+"""How the policy acts: how many actions are executed, settings of sampling that contradict each other or that nothing would
+read, and compiling."""
 
 import os
 import shutil
@@ -7,9 +8,14 @@ from collections.abc import Iterator, Sequence
 
 from siirl.config.keys import KEYS, get_value
 from siirl.config.problems import problem, show
-from siirl.config.schema import Config
+from siirl.config.schema import Config, EmbodiedConfig
 
 ROLLOUT = "actor_rollout_ref.rollout"
+
+
+def executed_actions(embodied: EmbodiedConfig) -> int:
+    """N, the actions of a chunk that are executed before the policy decides anew; all T of them unless the config says less."""
+    return embodied.num_executed_actions or embodied.action_chunks_len
 
 
 def check_sampling(config: Config) -> Iterator[str]:

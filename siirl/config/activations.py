@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from siirl.config.shapes import Shapes
 
 FP32, BF16 = 4, 2
+QWEN_PATCHES = 16**2
+"""Patches of 14² of a frame of 224², as StarVLA's policies see it."""
 FORWARD_BLOCK, BACKWARD_BLOCK = 0.4, 1.2
 """Of what a block keeps: what lives while it runs and keeps nothing, and what lives in its backward pass, gradients included."""
 
@@ -43,15 +45,15 @@ def activation_bytes(shapes: Shapes, forward: Forward) -> int:
     forward, where all copies live, in the backward pass of the largest block, or at the head.
     """
     blocks = _blocks(shapes)
-    patches = forward.views * max((shape[1] for name, shape in shapes.items() if name.endswith("pos_embed")), default=0)
-    sequence = patches + forward.prompt + forward.actions + 1
+    patches, seen = (forward.views * count for count in _patches(shapes))
+    sequence = seen + forward.prompt + forward.actions + 1
     kept, inputs, block = 0, 0, 0
     for name, parameters in blocks.items():
         if name.startswith("vision_backbone"):
             tokens, width, each = patches, parameters["mlp.fc1.weight"][1], _vision_block(parameters, forward.half)
         elif "mlp.gate_proj.weight" in parameters:
             tokens, width, each = (
-                sequence,
+                patches if ".visual." in name else sequence,
                 parameters["mlp.gate_proj.weight"][1],
                 _llama_block(parameters, forward.half),
             )
@@ -101,6 +103,14 @@ def _vision_block(block: Shapes, half: bool) -> int:
     scales = 2 * width if "ls1.scale_factor" in block else 0
     size = BF16 if half else FP32
     return 2 * FP32 * width + size * (8 * width + 2 * inner + scales)
+
+
+def _patches(shapes: Shapes) -> tuple[int, int]:
+    """Patches of a view, and the language model's tokens that they become: of a Qwen-VL a quarter."""
+    tower = max((shape[1] for name, shape in shapes.items() if name.endswith("pos_embed")), default=0)
+    if any(".visual." in name for name in shapes):
+        return QWEN_PATCHES, QWEN_PATCHES // 4
+    return tower, tower
 
 
 def _projector(shapes: Shapes, half: bool) -> int:

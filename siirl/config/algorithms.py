@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from siirl.algorithms.base import ADVANTAGES, Estimator
+from siirl.config.folders import is_policy_folder
 from siirl.config.keys import KEYS, get_value, given, refuse
 from siirl.config.problems import show
 from siirl.config.schema import Config
@@ -109,7 +110,7 @@ def check_reference(config: Config) -> Iterator[str]:
         if path is None:
             fix = f"{REFERENCE}=<folder>, often that of actor_rollout_ref.model.path, or {COEF}=0"
             yield refuse(config, REFERENCE, f"{allowed} with {given(config, COEF)}", fix)
-        elif not (Path(path) / "config.json").is_file():
+        elif not is_policy_folder(Path(path)):
             fix = f"give the folder that holds config.json, or {COEF}=0"
             yield refuse(config, REFERENCE, f"{allowed}; there is no config.json in it", fix)
     elif path is not None:

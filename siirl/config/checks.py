@@ -9,14 +9,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from siirl.config.acting import check_compiler, check_sampling
+from siirl.config.acting import check_compiler, check_sampling, executed_actions
+from siirl.config.action_noise import check_action_noise
 from siirl.config.algorithms import check_critic, check_estimator, check_levels, check_reference, group_too_small
 from siirl.config.cluster import check_machines, check_offload, check_staleness
+from siirl.config.folders import is_policy_folder
 from siirl.config.keys import get_value, given, refuse
 from siirl.config.lora import check_lora
 from siirl.config.placement import check_placement
 from siirl.config.problems import show
 from siirl.config.schema import Config
+from siirl.config.starvla import check_starvla
 from siirl.config.videos import check_videos
 
 ENV = "actor_rollout_ref.embodied.env"
@@ -108,7 +111,12 @@ def check_episode(config: Config) -> Iterator[str]:
     """Chunk, episode and response lengths must fit into each other."""
     embodied = config.actor_rollout_ref.embodied
     chunk, token_len, max_steps = embodied.action_chunks_len, embodied.action_token_len, embodied.env.max_steps
-    chunk_key = f"{EMBODIED}.action_chunks_len"
+    chunk_key, executed_key = f"{EMBODIED}.action_chunks_len", f"{EMBODIED}.num_executed_actions"
+    if executed_actions(embodied) > chunk:
+        allowed = (
+            f"at most {given(config, chunk_key)}: of the actions that a forward predicts the first ones are executed"
+        )
+        yield refuse(config, executed_key, allowed, f"{executed_key}=null for all {chunk}, or a number up to that")
     if chunk * token_len > config.data.max_response_length:
         key = "data.max_response_length"
         product = f"{given(config, chunk_key)} × {given(config, EMBODIED + '.action_token_len')}"
@@ -118,10 +126,11 @@ def check_episode(config: Config) -> Iterator[str]:
 
 
 def check_max_steps(config: Config, max_steps: int, source: str) -> Iterator[str]:
-    """An episode of ``max_steps`` must hold a chunk and fit the response length; ``source`` names its origin."""
-    chunk, longest = f"{EMBODIED}.action_chunks_len", f"{ROLLOUT}.response_length"
-    if get_value(config, chunk) > max_steps:
-        allowed = f"at most the episode's {max_steps} steps ({source})"
+    """An episode of ``max_steps`` must hold what is executed of a chunk and fit the response length; ``source``: its origin."""
+    embodied, longest = config.actor_rollout_ref.embodied, f"{ROLLOUT}.response_length"
+    if executed_actions(embodied) > max_steps:
+        name = "action_chunks_len" if embodied.num_executed_actions is None else "num_executed_actions"
+        chunk, allowed = f"{EMBODIED}.{name}", f"at most the episode's {max_steps} steps ({source})"
         yield refuse(config, chunk, allowed, f"{chunk}={max_steps}, or a larger {ENV}.max_steps")
     if max_steps > get_value(config, longest):
         allowed = f"at least the episode's {max_steps} steps ({source})"
@@ -200,7 +209,7 @@ def check_policy_folder(config: Config) -> Iterator[str]:
             download = f"`hf download {path} --local-dir {local}`, then {key}={local}"
             fix = f"correct it; or, if that is a repository of the Hugging Face Hub, {download}"
         yield refuse(config, key, f"{allowed}; there is no such folder", fix)
-    elif not config.dry_run and not (folder / "config.json").is_file():
+    elif not config.dry_run and not is_policy_folder(folder):
         yield refuse(config, key, f"{allowed}; this one has no config.json", "give the folder that holds config.json")
 
 
@@ -268,6 +277,8 @@ CHECKS = (
     check_sampling,
     check_compiler,
     check_episode,
+    check_action_noise,
+    check_starvla,
     check_env,
     check_machines,
     check_placement,

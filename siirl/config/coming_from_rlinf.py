@@ -18,8 +18,8 @@ bash examples/embodiment/run_embodiment.sh maniskill_ppo_openvla actor_rollout_r
 bash examples/embodiment/run_embodiment.sh libero_10_grpo_openvlaoft_cpu_small    # a few minutes on a laptop, nothing downloaded
 ```
 
-`maniskill_{ppo,grpo}_{openvla,openvlaoft}`, `libero_10_{ppo,grpo}_openvlaoft` and `libero_{spatial,object,goal}_grpo_openvlaoft`,
-each also as `…_cpu_small`.
+`maniskill_{ppo,grpo}_{openvla,openvlaoft}`, `libero_10_{ppo,grpo}_openvlaoft`, `libero_{spatial,object,goal}_grpo_openvlaoft`
+and `libero_{10,spatial}_grpo_starvla` ([StarVLA](starvla.md)), each also as `…_cpu_small`.
 
 ## Your own file
 
@@ -42,6 +42,7 @@ What is different where the numbers are the same:
 - Mini-batches hold whole prompts; RLinf shuffles single chunks.
 - The group filter drops a group and leaves it out of the mean; RLinf counts it as zero.
 - An adapter is on every linear layer but the output head, and starts at zero (LoRA).
+- StarVLA's actions are drawn and scored before they are clipped, so that densities are exact; RLinf scores what was clipped.
 """
 OWN = """
 A file that sets `runner.task_type` is taken for RLinf's own. In it {shared}

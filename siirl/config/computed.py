@@ -5,19 +5,28 @@ follows; it raises ``ValueError(allowed, fix)`` where the numbers have no counte
 """
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from siirl.config.aliases import ACTOR, CHOICES, ENV, MODEL, ROLLOUT, SAMPLING, THEIR_MARK
+from siirl.config.acting import executed_actions
+from siirl.config.aliases import ACTOR, CHOICES, EMBODIED, ENV, MODEL, ROLLOUT, SAMPLING, THEIR_MARK
+from siirl.config.computed_acting import (
+    EVAL_TEMPERATURE,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+    gaussian_of_theirs,
+    greedy_or_sampled,
+    initial_std,
+    noise_lr,
+    temperature,
+    top_k,
+    validation_only,
+)
 from siirl.config.keys import KEYS, given
 from siirl.config.placement import read_placement
 from siirl.config.schema import Config
-
-SKIP: Any = object()
-Theirs = Mapping[str, Any]
-"""Their names and values, interpolations resolved."""
-Function = Callable[[Theirs, Config], Any]
+from siirl.config.theirs import SKIP, Function, Theirs
 
 ENVS, GROUPS, EPOCHS = "env.train.total_num_envs", "algorithm.num_group_envs", "env.train.rollout_epoch"
 STEPS, CHUNK_STEPS, RESET = "env.train.max_steps_per_rollout_epoch", "algorithm.n_chunk_steps", "env.train.auto_reset"
@@ -26,8 +35,6 @@ AGGREGATION = "algorithm.loss_agg_func"
 BATCH = "actor.global_batch_size"
 FACTORS = ("env.train.reward_coef", "algorithm.reward_coef")
 BOUNDS = ("algorithm.rewards_lower_bound", "algorithm.rewards_upper_bound")
-TOP_K, TOP_P = "rollout.sampling_params.top_k", "rollout.sampling_params.top_p"
-EVAL_TEMPERATURE = "rollout.sampling_params.temperature_eval"
 BACKENDS, WANDB = "runner.logger.logger_backends", "trainer.logger.wandb.enable"
 
 
@@ -87,7 +94,7 @@ def train_batch_size(theirs: Theirs, config: Config) -> Any:
 def _episodes_per_epoch(theirs: Theirs, config: Config) -> int:
     embodied, steps = config.actor_rollout_ref.embodied, theirs.get(STEPS)
     if steps is None and theirs.get(CHUNK_STEPS) is not None:
-        steps = theirs[CHUNK_STEPS] * embodied.action_chunks_len
+        steps = theirs[CHUNK_STEPS] * executed_actions(embodied)
     longest = embodied.env.max_steps
     if steps is None or (steps == longest):
         return 1
@@ -105,7 +112,7 @@ def ppo_mini_batch_size(theirs: Theirs, config: Config) -> Any:
     embodied, n = config.actor_rollout_ref.embodied, config.actor_rollout_ref.rollout.n
     if embodied.env.max_steps is None:
         raise ValueError("a number beside env.train.max_episode_steps", f"give both, or {ACTOR}.ppo_mini_batch_size")
-    chunks = n * math.ceil(embodied.env.max_steps / embodied.action_chunks_len)
+    chunks = n * math.ceil(embodied.env.max_steps / executed_actions(embodied))
     allowed = f"a multiple of the {chunks} chunks of a prompt ({n} episodes of at most {chunks // n})"
     return whole(theirs[BATCH] / chunks, allowed, f"{BATCH}={max(1, round(theirs[BATCH] / chunks)) * chunks}")
 
@@ -196,30 +203,19 @@ def lora_alpha(theirs: Theirs, config: Config) -> Any:
     return lora_rank(theirs, config) or SKIP
 
 
-def greedy_or_sampled(theirs: Theirs, config: Config) -> Any:
-    """Whether `rollout.sampling_params.temperature_eval` > 0."""
-    return theirs[EVAL_TEMPERATURE] > 0
-
-
-def validation_only(name: str) -> Function:
-    """A setting of sampling in validation, which greedy validation does not read."""
-
-    def value(theirs: Theirs, config: Config) -> Any:
-        """The same, where validation samples."""
-        sampled = config.actor_rollout_ref.rollout.val_kwargs.do_sample
-        return (top_k(theirs, config) if name == TOP_K else theirs[name]) if sampled else SKIP
-
-    return value
-
-
-def top_k(theirs: Theirs, config: Config) -> Any:
-    """The same; 0, which there means all, as well as −1. Log-probs here stay those of all bins."""
-    return theirs[TOP_K] or -1
-
-
 def reward(theirs: Theirs, config: Config) -> Any:
     """In RLinf's own file: `sparse` for LIBERO, else `env`."""
     return "sparse" if config.actor_rollout_ref.embodied.env.env_type == "libero" else "env"
+
+
+def entropy_level(theirs: Theirs, config: Config) -> Any:
+    """The same as `algorithm.logprob_type`, where there is an entropy bonus; nothing else reads it."""
+    return theirs["algorithm.entropy_type"] if config.actor_rollout_ref.actor.entropy_coeff else SKIP
+
+
+def views(theirs: Theirs, config: Config) -> Any:
+    """In RLinf's own file: 2 with starvla, which sees the cameras that there are."""
+    return 2 if gaussian_of_theirs(theirs) else SKIP
 
 
 def image_size(theirs: Theirs, config: Config) -> Any:
@@ -266,6 +262,8 @@ COMPUTED = (
     Computed("algorithm.reward", (THEIR_MARK,), reward),
     Computed(f"{ENV}.image_size", (THEIR_MARK,), image_size),
     Computed(f"{ENV}.num_steps_wait", (THEIR_MARK,), num_steps_wait),
+    Computed(f"{EMBODIED}.num_images_in_input", (THEIR_MARK,), views),
+    Computed("algorithm.logprob_type", ("algorithm.entropy_type",), entropy_level),
     Computed(f"{ENV}.num_envs", (ENVS, GROUPS), num_envs),
     Computed("data.train_batch_size", (ENVS, GROUPS, EPOCHS, STEPS, CHUNK_STEPS, RESET), train_batch_size),
     Computed(f"{ACTOR}.ppo_mini_batch_size", (BATCH,), ppo_mini_batch_size),
@@ -275,6 +273,9 @@ COMPUTED = (
     Computed(f"{SAMPLING}.accuracy_upper_bound", (BOUNDS[1], *FACTORS), bound(BOUNDS[1])),
     Computed(f"{MODEL}.lora_rank", ("actor.model.is_lora", "actor.model.lora_rank"), lora_rank),
     Computed(f"{MODEL}.lora_alpha", ("actor.model.is_lora", "actor.model.lora_rank"), lora_alpha),
+    Computed(f"{MODEL}.action_noise.initial_std", ("actor.model.initial_logstd",), initial_std),
+    Computed(f"{MODEL}.action_noise.lr", ("actor.model.trainable_logstd",), noise_lr),
+    Computed(f"{ROLLOUT}.temperature", (TEMPERATURE,), temperature),
     Computed(f"{ROLLOUT}.top_k", (TOP_K,), top_k),
     Computed(f"{ROLLOUT}.top_p", (TOP_P,), same(TOP_P)),
     Computed(f"{ROLLOUT}.val_kwargs.do_sample", (EVAL_TEMPERATURE,), greedy_or_sampled),

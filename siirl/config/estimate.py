@@ -6,11 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from siirl.config.acting import executed_actions
 from siirl.config.activations import FP32, Forward, acting_bytes, activation_bytes, copy_bytes
 from siirl.config.lora import adapter_parameters
 from siirl.config.placement import WORKER_ROLES, Placement, place, slots_per_machine, spread
 from siirl.config.schema import Config, EmbodiedConfig, EnvConfig
-from siirl.config.shapes import Shapes, folder_shapes, published_shapes
+from siirl.config.shapes import Shapes, folder_shapes, published_shapes, published_size
 from siirl.config.value_head import policy_shapes, value_head_parameters
 from siirl.rewards.base import REWARDS
 
@@ -43,19 +44,20 @@ def memory_estimate(config: Config) -> str:
         lines += [f"    {row.name:<54}{row.gib:>9.2f}" for row in here]
         lines += [f"    {'together':<54}{sum(row.gib for row in here):>9.2f}"] if len(here) > 1 else []
     if not folder_shapes(Path(config.actor_rollout_ref.model.path)):
-        lines.append("  for the published 7B policy: actor_rollout_ref.model.path holds no safetensors")
+        size = published_size(config.actor_rollout_ref.embodied.embodied_type)
+        lines.append(f"  for the published {size} policy: actor_rollout_ref.model.path holds no safetensors")
     return "\n".join(lines)
 
 
 def estimate_rows(config: Config) -> list[Row]:
-    """Every consumer; the policy's are those of the published 7B when its folder holds no weights.
+    """Every consumer; the policy's are those of the published one when its folder holds no weights.
 
     Raises:
         ValueError: a file of weights is damaged, or the placement cannot be read.
     """
     ref, training = config.actor_rollout_ref, not config.trainer.val_only
     placement = used_placement(config)
-    shapes = policy_shapes(Path(ref.model.path)) or published_shapes()
+    shapes = policy_shapes(Path(ref.model.path)) or published_shapes(ref.embodied.embodied_type)
     added = adapter_parameters(shapes, ref.model) + value_head_parameters(config, shapes)
     encoder = _encoder_parameters(ref.embodied) if "embedding" in placement else 0
     ranks, rows = len(placement.get("actor", ())), []
@@ -101,14 +103,14 @@ def _kinds(placement: Placement) -> dict[str, set[str]]:
 
 def parameter_counts(config: Config) -> tuple[int, int, bool]:
     """Parameters of the policy without adapters and value head, those of its adapters, and whether they are of the policy
-    folder or, where that holds no weights, of the published 7B.
+    folder or, where that holds no weights, of the published policy.
 
     Raises:
         ValueError: a file of weights is damaged.
     """
-    model = config.actor_rollout_ref.model
+    model, embodied = config.actor_rollout_ref.model, config.actor_rollout_ref.embodied
     found = policy_shapes(Path(model.path))
-    shapes = found or published_shapes()
+    shapes = found or published_shapes(embodied.embodied_type)
     return _parameters(shapes), adapter_parameters(shapes, model), bool(found)
 
 
@@ -149,7 +151,7 @@ def _trajectories(config: Config) -> Row:
     )
     groups = math.ceil(config.data.train_batch_size * config.algorithm.embodied_sampling.oversample_factor)
     groups *= config.algorithm.filter_groups.max_num_gen_batches * (1 + config.trainer.max_staleness)
-    frames = math.ceil((env.max_steps or rollout.response_length) / embodied.action_chunks_len) + 1
+    frames = math.ceil((env.max_steps or rollout.response_length) / executed_actions(embodied)) + 1
     image = 3 * env.image_size**2 * embodied.num_images_in_input
     name = f"trajectories, at most {groups * rollout.n} episodes"
     return Row("cluster", name, groups * rollout.n * frames * image / GIB)

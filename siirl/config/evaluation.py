@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from siirl.config.acting import check_compiler, check_evaluated_sampling
+from siirl.config.action_noise import check_action_noise
 from siirl.config.checks import EMBODIED, ENV, check_env, check_episode, check_policy_folder
 from siirl.config.cluster import check_machines
 from siirl.config.keys import get_value, refuse
 from siirl.config.placement import check_placement
 from siirl.config.schema import Config
+from siirl.config.starvla import check_starvla
 
 FOLDER, SPLIT, SUITES = "evaluate.folder", "evaluate.split", "evaluate.suites"
 
@@ -23,9 +25,11 @@ MEANING = (
     "evaluate.top_p",
     "trainer.seed",
     "actor_rollout_ref.model.dtype",
+    "actor_rollout_ref.model.starvla.action_stats_source",
     f"{EMBODIED}.embodied_type",
     f"{EMBODIED}.action_token_len",
     f"{EMBODIED}.action_chunks_len",
+    f"{EMBODIED}.num_executed_actions",
     f"{EMBODIED}.center_crop",
     f"{EMBODIED}.num_images_in_input",
     f"{ENV}.env_type",
@@ -84,6 +88,8 @@ CHECKS = (
     check_evaluated_sampling,
     check_compiler,
     check_episode,
+    check_action_noise,
+    check_starvla,
     check_env,
     check_machines,
     check_placement,

@@ -92,6 +92,27 @@ class AlgorithmConfig:
 
 
 @dataclass
+class ActionNoiseConfig:
+    """The spread of continuous actions, which are drawn from a Gaussian around what the policy regresses (starvla)."""
+
+    initial_std: float = key(0.1, "Standard deviation that a policy starts with, in normalised actions, which span [−1, 1]; where one lies in the policy folder, that.", above=0)
+    min_std: float = key(0.02, "Least standard deviation that is used, whatever was learned.", above=0)
+    max_std: float = key(0.5, "Largest one.", above=0)
+    per_dimension: bool = key(True, "Each dimension of an action has its own; otherwise all share one.")
+    lr: float = key(1e-3, "Learning rate of its logarithm, which is not decayed; 0: it stays as it is.", minimum=0)
+
+
+@dataclass
+class StarVLAConfig:
+    """What is special to starvla: what its checkpoint must be, and its un-normalisation."""
+
+    framework_name: str | None = key(None, "Framework that the checkpoint must be of, e.g. QwenOFT; null: whichever it is.")
+    expected_action_dim: int | None = key(None, "Dimensions of an action that the checkpoint must have; null: action_token_len says it.", minimum=1)
+    expected_num_action_chunks: int | None = key(None, "Actions of a chunk that the checkpoint must predict; null: action_chunks_len says it.", minimum=1)
+    action_stats_source: str = key("minmax", "Statistics that scale normalised actions from [−1, 1]: minmax, the extremes; q01q99, the 1 % and 99 % quantiles.", choices=("minmax", "q01q99"))
+
+
+@dataclass
 class ModelConfig:
     """The policy's weights and how they compute."""
 
@@ -102,6 +123,8 @@ class ModelConfig:
     target_modules: list[str] = key(["all-linear"], "Layers with a LoRA adapter: all-linear (every linear layer but the output head), or the ends of names of linear layers, e.g. [q_proj,v_proj].")
     use_torch_compile: bool = key(False, "Compile each transformer block with torch.compile, for rollout and update; costs minutes at the start. On the CPU it needs a C++ compiler.")
     dtype: str = key("bf16", "Computation type of rollout and update; weights and optimizer stay float32.", choices=("fp32", "bf16"))
+    action_noise: ActionNoiseConfig = section(ActionNoiseConfig, "The spread of continuous actions.")
+    starvla: StarVLAConfig = section(StarVLAConfig, "What is special to starvla.")
 
 
 @dataclass
@@ -192,7 +215,7 @@ class VideoConfig:
     save_video: bool = key(False, "Write MP4 files of chosen episodes (docs/videos_and_trackers.md).")
     info_on_video: bool = key(False, "Below each frame: instruction, step, reward so far, what the value head expects, and how the episode ended.")
     video_base_dir: str | None = key(None, "Folder of the videos, with a folder for each step; outside the run folder in a folder named like that and the split. null: videos/train, videos/val or videos/eval in the run folder.")
-    fps: int = key(5, "Frames shown per second. There is one per chunk, which in LIBERO lasts 0.4 s (8 steps of 50 ms).", minimum=1, maximum=120)
+    fps: int = key(5, "Frames shown per second. There is one per policy forward: with 8 executed actions every 0.4 s of LIBERO (8 steps of 50 ms).", minimum=1, maximum=120)
     max_per_task: int = key(2, "Most videos of a step and task: failures come first, but one of several is a success if there is any.", minimum=1)
     max_total_mb: int = key(1000, "Most space that the folder's videos take, MB; the oldest are removed.", minimum=1)
 
@@ -229,9 +252,10 @@ class EnvConfig:
 class EmbodiedConfig:
     """What is special to robots: actions, cameras, video embedding, simulator."""
 
-    embodied_type: str = key("openvla-oft", "Policy class: openvla-oft (chunks of actions, decoded in parallel), openvla-oft-l1 (the same with a regression head; only with trainer.val_only) or openvla (one action, decoded token by token).")
+    embodied_type: str = key("openvla-oft", "Policy class: openvla-oft (chunks of actions, decoded in parallel), openvla-oft-l1 (the same with a regression head; only with trainer.val_only), openvla (one action, decoded token by token) or starvla (chunks of continuous actions).")
     action_token_len: int = key(7, "Dimensions of an action.", minimum=1)
-    action_chunks_len: int = key(8, "Actions predicted, and executed, per policy forward; 1 with openvla.", minimum=1)
+    action_chunks_len: int = key(8, "Actions predicted per policy forward; 1 with openvla.", minimum=1)
+    num_executed_actions: int | None = key(None, "How many of them, the first ones, are executed before the next forward (receding horizon); only these train. null: all.", minimum=1)
     video_encoder: str = key("auto", "Video encoder: vjepa2, pixels (needs no weights), or auto (vjepa2 when a path is given, else pixels).")
     video_embedding_model_path: str | None = key(None, "V-JEPA 2 weights: a published .pt file or a Hugging Face folder.")
     embedding_img_size: int = key(384, "Side of the frames that vjepa2 sees, pixels; pixels has a grid of its own.", minimum=16)

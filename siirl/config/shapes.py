@@ -1,4 +1,4 @@
-"""Names and shapes of a policy's parameters without the policy: from a folder's headers, or of the published 7B."""
+"""Names and shapes of a policy's parameters without the policy: from a folder's headers, or of the published ones."""
 
 import json
 import struct
@@ -33,8 +33,16 @@ def read_shapes(file: Path) -> Shapes:
         raise ValueError(f"{file} is not a safetensors file ({error}); download it again") from error
 
 
-def published_shapes() -> Shapes:
-    """The matrices of OpenVLA-7B and OpenVLA-OFT-7B (Kim et al. 2024, 2025): DINOv2 ViT-L, SigLIP So400m and Llama 2 7B."""
+def published_size(embodied_type: str) -> str:
+    """What the published policies of a class are called by their size."""
+    return "3B" if embodied_type == "starvla" else "7B"
+
+
+def published_shapes(embodied_type: str = "openvla-oft") -> Shapes:
+    """The matrices of OpenVLA-7B and OpenVLA-OFT-7B (Kim et al. 2024, 2025): DINOv2 ViT-L, SigLIP So400m and Llama 2 7B; of
+    ``starvla``, see `_qwen_oft`."""
+    if embodied_type == "starvla":
+        return _qwen_oft()
     hidden, inner, vision = 4096, 11008, 1024 + 1152
     projections = {"fc1": [4 * vision, vision], "fc2": [hidden, 4 * vision], "fc3": [hidden, hidden]}
     shapes = {f"projector.{name}.weight": shape for name, shape in projections.items()}
@@ -47,6 +55,37 @@ def published_shapes() -> Shapes:
         block |= {"mlp.gate_proj": [inner, hidden], "mlp.up_proj": [inner, hidden], "mlp.down_proj": [hidden, inner]}
         shapes |= {f"language_model.model.layers.{layer}.{name}.weight": shape for name, shape in block.items()}
     return shapes
+
+
+def _qwen_oft() -> Shapes:
+    """The matrices of QwenOFT on Qwen2.5-VL-3B (Bai et al. 2025, *Qwen2.5-VL Technical Report*), whose output head is its
+    embedding."""
+    hidden, inner, key_value, vision, vision_inner = 2048, 11008, 256, 1280, 3420
+    model, wide = "qwen_vl_interface.model.model", 2 * hidden
+    shapes = {
+        f"{model}.visual.patch_embed.proj.weight": [vision, 3, 2, 14, 14],
+        f"{model}.visual.merger.mlp.0.weight": [4 * vision, 4 * vision],
+        f"{model}.visual.merger.mlp.2.weight": [hidden, 4 * vision],
+        f"{model}.language_model.embed_tokens.weight": [151936, hidden],
+        "action_model.model.fc1.weight": [wide, hidden],
+        "action_model.model.fc2.weight": [7, wide],
+    }
+    for number in range(2):
+        shapes[f"action_model.model.mlp_resnet_blocks.{number}.ffn.1.weight"] = [wide, wide]
+    for layer in range(36):
+        block = {"self_attn.q_proj": [hidden, hidden], "self_attn.o_proj": [hidden, hidden]}
+        block |= {f"self_attn.{name}_proj": [key_value, hidden] for name in "kv"}
+        shapes |= _gated(f"{model}.language_model.layers.{layer}", block, hidden, inner)
+    for layer in range(32):
+        block = {"attn.qkv": [3 * vision, vision], "attn.proj": [vision, vision]}
+        shapes |= _gated(f"{model}.visual.blocks.{layer}", block, vision, vision_inner)
+    return shapes
+
+
+def _gated(prefix: str, block: Shapes, width: int, inner: int) -> Shapes:
+    """A block's matrices, with those of its gated MLP."""
+    mlp = {"mlp.gate_proj": [inner, width], "mlp.up_proj": [inner, width], "mlp.down_proj": [width, inner]}
+    return {f"{prefix}.{name}.weight": shape for name, shape in (block | mlp).items()}
 
 
 def _tower(prefix: str, width: int, inner: int, depth: int, layer_scale: bool) -> Shapes:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from siirl.config.aliases import CHOICES, EARLIER, ONLY, SAME_NAME, THEIR_MARK, UNREAD, match
-from siirl.config.computed import AGGREGATION, COMPUTED, NAMES, RESET, SKIP, Computed
+from siirl.config.computed import AGGREGATION, COMPUTED, NAMES, RESET, Computed
 from siirl.config.keys import get_value
 from siirl.config.problems import problem, show
 from siirl.config.reading import DEFAULTS, Reading, Setting
+from siirl.config.theirs import SKIP
 
 Given = Sequence[tuple[str, Any]]
 VALIDATING = {

@@ -7,6 +7,7 @@ import numpy as np
 
 from siirl.algorithms.base import ADVANTAGES, EpisodeReturns
 from siirl.algorithms.filters import accuracy_filter
+from siirl.config.acting import executed_actions
 from siirl.config.schema import Config
 from siirl.dag.graph import Graph, Node, NodeOutput
 from siirl.data.trajectory import Episode, Group
@@ -43,9 +44,10 @@ def reward_episodes(episodes: Sequence[Episode], config: Config) -> NodeOutput:
 def estimate_advantages(episodes: Sequence[Episode], config: Config) -> NodeOutput:
     """The advantages that `algorithm.adv_estimator` names, and returns where it trains values."""
     estimator = ADVANTAGES.get(config.algorithm.adv_estimator)
-    chunk_len = config.actor_rollout_ref.embodied.action_chunks_len
+    embodied = config.actor_rollout_ref.embodied
+    lengths = embodied.action_chunks_len, executed_actions(embodied)
     final = REWARDS.get(config.algorithm.reward).final
-    found = estimator.function([episode_returns(e, chunk_len, final) for e in episodes], config.algorithm)
+    found = estimator.function([episode_returns(e, *lengths, final) for e in episodes], config.algorithm)
     if config.critic.use_critic_model and found.returns is None:
         raise ValueError(
             f"algorithm.adv_estimator={config.algorithm.adv_estimator} gave no returns, which the value head learns; return "
@@ -57,12 +59,13 @@ def estimate_advantages(episodes: Sequence[Episode], config: Config) -> NodeOutp
     return NodeOutput(columns)
 
 
-def episode_returns(episode: Episode, chunk_len: int, final: bool) -> EpisodeReturns:
-    """What an estimator sees of an episode. A reward of the whole episode belongs to its last action; after a ``final`` one
-    nothing is still to come, and a value beyond the end would pay it twice."""
+def episode_returns(episode: Episode, chunk_len: int, num_executed: int, final: bool) -> EpisodeReturns:
+    """What an estimator sees of an episode, of whose chunks of ``chunk_len`` actions ``num_executed`` were executed, of the last
+    one perhaps fewer. A reward of the whole episode belongs to its last action; after a ``final`` one nothing is still to come,
+    and a value beyond the end would pay it twice."""
     summary, score = episode.summary, float(episode.columns["reward"])
-    executed = np.full(summary.chunks, chunk_len)
-    executed[-1] = summary.steps - chunk_len * (summary.chunks - 1)
+    executed = np.full(summary.chunks, num_executed)
+    executed[-1] = summary.steps - num_executed * (summary.chunks - 1)
     rewards = summary.rewards
     if rewards is None:
         rewards = np.zeros((summary.chunks, chunk_len), np.float32)

@@ -90,10 +90,10 @@ class Trajectory:
             frame.
         states: proprioception, float32 [C + 1, D].
         tokens: what the policy sampled, [C, K] (K = action_chunks_len × action_token_len) in its dtype; OpenVLA-OFT's
-            are action bins, int16 in [0, 256).
+            are action bins, int16 in [0, 256), those of a policy of continuous actions are these, normalised, float32.
         log_probs: log-probability of each sampled token under the behaviour policy, float32 [C, K].
-        executed: environment steps executed of each chunk, int16 [C]; smaller than the chunk only where the episode
-            ended.
+        executed: environment steps executed of each chunk, int16 [C]: embodied.num_executed_actions, or fewer where the
+            episode ended.
         rewards: the simulator's, of each action, float32 [C, T]; 0 for actions that were not executed.
         values: what the policy expected of each observation, float32 [C + 1, V] (V = 1 for the whole chunk, or T, one for each
             of its actions); the last one is 0 where nothing was to come (``bootstrap_type``). None without a value head.

@@ -1,6 +1,6 @@
 """The contract of a policy. One policy = one file (or folder) in this package, registered by name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -18,6 +18,10 @@ PolicyInputs = dict[str, Tensor]
 """What `Policy.prepare` returns: tensors on the policy's device, batch first, so that rows can be sliced and joined."""
 
 
+StoredTensor = tuple[str, list[int], Callable[[], Tensor]]
+"""A parameter in a file: its name, its shape, and what reads it."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How actions are drawn.
@@ -30,7 +34,8 @@ class Sampling:
 
     Attributes:
         do_sample: draw from the distribution, else take its mode.
-        temperature: the logits are divided by it before the softmax; also in `Policy.evaluate`.
+        temperature: the logits are divided by it before the softmax; also in `Policy.evaluate`. Of continuous actions it tempers
+            the density likewise (`siirl.policies.gaussian.gaussian_evaluation`).
         seeds: one per row; a row's draw depends on its seed and its own distribution alone, not on the batch. Empty in
             settings that are still to meet rows.
         top_k: draw each token from its this many likeliest; −1: from all.
@@ -77,8 +82,8 @@ class ActionChunk:
 
     Attributes:
         actions: un-normalised actions, float32 [B, T, D] on the CPU.
-        sampled: what was drawn, of any dtype, which trajectories keep (for OpenVLA-OFT: action bins, int16 [B, T·D]),
-            on the CPU.
+        sampled: what was drawn, of any dtype, which trajectories keep (for OpenVLA-OFT: action bins, int16 [B, T·D]; of
+            continuous actions: these, normalised and not clipped, float32 [B, T·D]), on the CPU.
         log_probs: log-probability of each drawn element, float32 [B, T·D] on the CPU; not finite for a row that went
             wrong.
         values: value estimates of the observations, float32 [B, V] on the CPU; None without a value head.
@@ -154,6 +159,10 @@ class PolicyFactory(Protocol):
     untrainable: str
     """Why RL cannot train this class, whose `Policy.act` then knows no ``do_sample``; empty where it can."""
 
+    continuous: bool
+    """Whether what is drawn are numbers, from a Gaussian whose spread ``model.action_noise`` sets (`siirl.policies.gaussian`),
+    and not tokens: then there is no ``top_k`` and no ``top_p``."""
+
     @staticmethod
     def longest_prompt(
         model: ModelConfig,
@@ -194,6 +203,17 @@ class PolicyFactory(Protocol):
     @staticmethod
     def check_settings(embodied: EmbodiedConfig) -> None:
         """Raises ValueError for settings that no folder of this class has."""
+        ...
+
+    @staticmethod
+    def stored_tensors(path: Path) -> Iterator[StoredTensor]:
+        """The trainable weights that lie in a folder, none of them read yet. Raises ValueError for a damaged file."""
+        ...
+
+    @staticmethod
+    def write_surroundings(path: Path, folder: Path, embodied: EmbodiedConfig) -> bool:
+        """Write into ``folder`` what makes a policy folder of weights alone, from that of ``path``; false, and nothing is
+        written, where copies of its files are all that it takes. Raises ValueError as `load`."""
         ...
 
 

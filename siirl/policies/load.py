@@ -9,6 +9,8 @@ from siirl.policies.base import POLICIES, Policy, stated_type
 from siirl.policies.prismatic.loading import read_json
 from siirl.policies.prismatic.parts import ACTION_HEAD, find_parts
 
+RUN_CONFIG = "config.yaml"  # of StarVLA's run folders alone
+
 DTYPES = ("fp32", "bf16")
 
 
@@ -25,16 +27,16 @@ def load_policy(
     """Load a policy folder; sizes are those that the folder states.
 
     Args:
-        path: folder in Hugging Face layout, see ``docs/policies.md``.
-        embodied_type: the policy's class, ``openvla``, ``openvla-oft`` or ``openvla-oft-l1``. None: what the folder says;
-            published ones tell only by an action head or a proprioception projector beside the weights, which are
+        path: folder in Hugging Face layout, or a run folder of StarVLA, see ``docs/policies.md``.
+        embodied_type: the policy's class, ``openvla``, ``openvla-oft``, ``openvla-oft-l1`` or ``starvla``. None: what the folder
+            says; published ones tell only by an action head or a proprioception projector beside the weights, which are
             otherwise of the same names and shapes.
         unnorm_key: entry of ``dataset_statistics.json``; None where the folder has only one.
         device: where it computes.
         dtype: computation type, ``fp32`` or ``bf16``. With ``bf16`` the weights of linear layers and convolutions, the output
             head's apart, rest in bf16, and act as float32 ones would. `Policy.save` writes them so: all values of a folder
             stored in bf16 come back, those of a float32 one are rounded. To train or to keep bits, load ``fp32``.
-        center_crop: see ``actor_rollout_ref.embodied.center_crop``.
+        center_crop: see ``actor_rollout_ref.embodied.center_crop``; StarVLA's policies crop nothing.
         num_images: camera views that the policy was trained with, 1 main, 2 main and wrist. None: what the folder says,
             which published ones of OpenVLA-OFT do not.
 
@@ -59,6 +61,8 @@ def load_policy(
 
 def _stated_type(folder: Path) -> str:
     """The ``embodied_type`` of ``config.json``; without it, what only OpenVLA-OFT has (parts, chunks, proprioception) tells."""
+    if (folder / RUN_CONFIG).is_file():
+        return "starvla"
     config = read_json(folder / "config.json")
     if (stated := stated_type(config, folder / "config.json")) is not None:
         return stated

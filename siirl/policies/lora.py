@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from siirl.config.lora import INSTALL_HINT, RANK, TARGETS, adaptable, adapted
 from siirl.config.schema import ModelConfig
-from siirl.config.value_head import PREFIX
+from siirl.config.value_head import BESIDE
 from siirl.registry import did_you_mean
 
 ADAPTER = "default"  # the name that peft gives to an adapter by itself
@@ -78,9 +78,9 @@ def merge(weight: Tensor, a: Tensor, b: Tensor, model: ModelConfig) -> Tensor:
 
 @torch.no_grad()
 def merged_state(network: nn.Module) -> dict[str, Tensor]:
-    """The state of a network under its published names, without a value head, adapters merged into the weights that they
-    adapt."""
-    state = {name: value for name, value in network.state_dict().items() if not name.startswith(PREFIX)}
+    """The state of a network under its published names, without a value head and the spread of its actions, adapters merged
+    into the weights that they adapt."""
+    state = {name: value for name, value in network.state_dict().items() if not name.startswith(BESIDE)}
     merged = {name.replace(".base_layer.", "."): value for name, value in state.items() if ".lora_" not in name}
     for name, module in network.named_modules():
         if hasattr(module, "lora_A"):

@@ -56,6 +56,8 @@ class Rollout:
         deterministic: act on one row at a time, so that numerics cannot depend on which rows are ready together.
         name: of this rollout among those that share a queue.
         notebook: is told what the policy does, in the lane ``policy``, and what `Slots` tells of each slot.
+        num_executed: of the actions that the policy decides on, how many are executed, the first ones, before it decides anew
+            (receding horizon); None: all.
 
     Attributes:
         lock: held during `Policy.act`; who changes the weights from another thread holds it meanwhile.
@@ -69,8 +71,11 @@ class Rollout:
         deterministic: bool = False,
         name: str = "rollout",
         notebook: Notebook | None = None,
+        num_executed: int | None = None,
     ) -> None:
+        assert num_executed is None or 1 <= num_executed <= policy.chunk_len
         self.policy = policy
+        self.num_executed = num_executed
         self.name = name
         self.max_batch = 1 if deterministic else math.ceil(pool.num_slots / pipeline_stage_num)
         self.lock = threading.Lock()
@@ -152,7 +157,7 @@ class Rollout:
             return
         if not run.gated:
             self._slots.episodes_waited()
-        run.running[slot] = RunningEpisode(spec)
+        run.running[slot] = RunningEpisode(spec, self.policy.chunk_len)
         self._slots.reset(slot, spec)
 
     def _events(self, run: _Run) -> Sequence[Ready | Died]:
@@ -234,7 +239,7 @@ class Rollout:
             elif values is not None and not np.isfinite(values).all():
                 yield from self._end(run, slot, False, "nan_value")
             else:
-                self._slots.step(slot, actions)
+                self._slots.step(slot, actions[: self.num_executed])
 
     def _decide(
         self, slots: Sequence[int], episodes: Sequence[RunningEpisode], sampling: Sampling

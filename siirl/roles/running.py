@@ -23,11 +23,13 @@ class RunningEpisode:
 
     Attributes:
         spec: the episode.
+        chunk_len: T, actions that the policy predicts at a time.
         weights: those that acted first in it; None until they did.
         truncated: whether its last chunk reached its most steps, without an end of its own.
     """
 
     spec: EpisodeSpec
+    chunk_len: int
     weights: Weights | None = None
     images: list[np.ndarray] = field(default_factory=list)
     states: list[np.ndarray] = field(default_factory=list)
@@ -53,7 +55,9 @@ class RunningEpisode:
         """Append a one-row result."""
         self.observe(result.obs)
         self.executed.append(int(result.executed[0]))
-        self.rewards.append(result.rewards[0])
+        rewards = np.zeros(self.chunk_len, np.float32)  # of the actions that were left out, too
+        rewards[: result.rewards.shape[1]] = result.rewards[0]
+        self.rewards.append(rewards)
         self.truncated = bool(result.truncated[0])
 
     def skip_wait(self) -> None:

@@ -12,8 +12,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from siirl.config.action_noise import PREFIX as NOISE_PREFIX
 from siirl.config.schema import Config
-from siirl.config.value_head import PREFIX
+from siirl.config.value_head import BESIDE, PREFIX
 from siirl.data.trajectory import Target, Trajectory
 from siirl.policies.base import Policy
 from siirl.training.batching import Batch, Share, micro_batches, mini_batches
@@ -71,8 +72,10 @@ class Trainer(Generic[E]):
         trained = [(name, p) for name, p in policy.model.named_parameters() if p.requires_grad]
         self.parameters = [p for _, p in trained]
         self.policy_parameters = [p for name, p in trained if not name.startswith(PREFIX)]
+        noise = [p for name, p in trained if name.startswith(NOISE_PREFIX)]
+        network = [p for name, p in trained if not name.startswith(BESIDE)]
         head = [p for name, p in trained if name.startswith(PREFIX)]
-        self.optimizer = make_optimizer(self.policy_parameters, head, config, device)
+        self.optimizer = make_optimizer(network, noise, head, config, device)
         self.offload = Offload(self.actor.fsdp_config, policy.model, self.optimizer, device)
         self.version = 0
         self.updates = 0
@@ -175,7 +178,7 @@ class Trainer(Generic[E]):
         return {**totals, "grad_norm": norm, "taken": float(taken)}
 
     def _step(self) -> None:
-        self.optimizer.param_groups[0]["lr"] = self.learning_rate(self.version)  # the second one is the value head's
+        self.optimizer.param_groups[0]["lr"] = self.learning_rate(self.version)  # the others have rates of their own
         self.optimizer.step()
         self.version += 1
 
@@ -220,11 +223,18 @@ class Trainer(Generic[E]):
 
 
 def make_optimizer(
-    parameters: list[torch.nn.Parameter], head: list[torch.nn.Parameter], config: Config, device: torch.device
+    network: list[torch.nn.Parameter],
+    noise: list[torch.nn.Parameter],
+    head: list[torch.nn.Parameter],
+    config: Config,
+    device: torch.device,
 ) -> torch.optim.AdamW:
-    """AdamW of the policy's parameters and, with a learning rate of its own, the value head's, if there are any."""
+    """AdamW of the network's parameters and, with learning rates of their own, those of the spread of actions and of the value
+    head, if there are any. Decay would draw a logarithm to 0, a standard deviation to 1."""
     optim = config.actor_rollout_ref.actor.optim
-    groups: list[dict[str, Any]] = [{"params": parameters}]
+    groups: list[dict[str, Any]] = [{"params": network}]
+    if noise:
+        groups.append({"params": noise, "lr": config.actor_rollout_ref.model.action_noise.lr, "weight_decay": 0.0})
     if head:
         groups.append({"params": head, "lr": config.critic.lr})
     optimizer = torch.optim.AdamW(
@@ -235,7 +245,7 @@ def make_optimizer(
         weight_decay=optim.weight_decay,
         fused=True,  # no temporary copy of all parameters
     )
-    for parameter in (*parameters, *head):
+    for parameter in (*network, *noise, *head):
         # AdamW makes its state at a first gradient; made here, checkpoints always hold the same tensors.
         optimizer.state[parameter] = {
             "step": torch.zeros((), device=device),

@@ -23,7 +23,7 @@ class MicroBatch:
 
     Attributes:
         obs: what the policy saw before each chunk, R observations.
-        tokens: sampled action bins, int64 [R, K].
+        tokens: what the policy sampled, [R, K]: action bins int64, or continuous actions float32.
         behavior: their log-probabilities under the weights that acted, float32 [R, K].
         proximal: under the weights before the update, float32 [R, K]; the same numbers where those acted.
         fresh: whether the weights before the update acted, bool [R].
@@ -205,7 +205,7 @@ def _gather(rows: Sequence[Row], action_dim: int) -> MicroBatch:
             np.stack([row.trajectory.states[row.chunk] for row in rows]),
             [row.trajectory.summary.spec.instruction for row in rows],
         ),
-        tokens=torch.from_numpy(tokens.astype(np.int64)),
+        tokens=torch.from_numpy(tokens.astype(np.int64) if np.issubdtype(tokens.dtype, np.integer) else tokens),
         behavior=torch.from_numpy(np.stack([row.trajectory.log_probs[row.chunk] for row in rows])),
         proximal=torch.from_numpy(np.stack([row.proximal for row in rows])),
         fresh=torch.tensor([row.fresh for row in rows]),

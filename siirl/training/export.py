@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -11,6 +12,7 @@ from safetensors import SafetensorError
 from siirl.config.lora import RANK
 from siirl.config.schema import Config, ModelConfig
 from siirl.policies.base import POLICIES, ValueHeadSettings
+from siirl.policies.gaussian import write_log_std
 from siirl.policies.lora import factor_names, lora_config
 from siirl.policies.prismatic.loading import read_json
 from siirl.policies.prismatic.parts import complete, find_parts
@@ -33,8 +35,8 @@ Card = Callable[[Path], str]
 def export(checkpoint: Path, start: Path, folder: Path, config: Config, card: Card | None = None) -> list[Path]:
     """Write the policy of a verified checkpoint into ``folder``, which is empty or absent, and check that it loads.
 
-    Adapters are merged into the start policy's weights; a value head has a file of its own. On the way memory holds one file of
-    weights, not the model. What a failed export has written is removed again.
+    Adapters are merged into the start policy's weights; a value head and the spread of actions have files of their own. On the
+    way memory holds one file of weights, not the model. What a failed export has written is removed again.
 
     Args:
         checkpoint: ``global_step_N``.
@@ -53,14 +55,18 @@ def export(checkpoint: Path, start: Path, folder: Path, config: Config, card: Ca
     embodied, model = config.actor_rollout_ref.embodied, config.actor_rollout_ref.model
     with _all_or_nothing(folder):
         with_adapters = model.lora_rank > 0
-        trained = merged_parameters(checkpoint, start, model) if with_adapters else saved_parameters(checkpoint)
-        head, settings = trained.value_head, ValueHeadSettings.of(config)
-        policy = {name: tensor for name, tensor in trained.tensors.items() if name not in head}
-        weights = write_weights(policy, trained.read, folder)
-        copy_other_files(start, folder)
-        if settings is not None:
-            write_value_head(trained.read(head), settings.position, folder)
         factory = POLICIES.get(embodied.embodied_type)
+        merge = partial(merged_parameters, start=start, model=model, stored_tensors=factory.stored_tensors)
+        trained = merge(checkpoint) if with_adapters else saved_parameters(checkpoint)
+        settings = ValueHeadSettings.of(config)
+        policy = {name: tensor for name, tensor in trained.tensors.items() if name not in trained.beside}
+        weights = write_weights(policy, trained.read, folder)
+        if not factory.write_surroundings(start, folder, embodied):
+            copy_other_files(start, folder)
+        if settings is not None:
+            write_value_head(trained.read(trained.value_head), settings.position, folder)
+        if trained.action_noise:
+            write_log_std(trained.read(trained.action_noise), folder)
         factory.longest_prompt(ModelConfig(path=str(folder)), embodied, [""], settings)
         _write_card(card, folder)
     return weights

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from siirl.config.action_noise import PREFIX as NOISE_PREFIX
 from siirl.config.schema import ModelConfig
 from siirl.config.value_head import PREFIX
+from siirl.policies.base import StoredTensor
 from siirl.policies.lora import factor_names, merge
-from siirl.policies.prismatic.loading import stored_tensors
-from siirl.policies.prismatic.parts import PROPRIO_PROJECTOR, find_parts
 from siirl.training.dcp import MODEL, read_tensors, saved_tensors
 
 AGAIN = (
@@ -47,10 +47,20 @@ class Parameters:
         """Those of ``tensors`` that are the value head's."""
         return {name: tensor for name, tensor in self.tensors.items() if name.startswith(PREFIX)}
 
+    @property
+    def action_noise(self) -> dict[str, Tensor]:
+        """Those of ``tensors`` that are the spread of actions."""
+        return {name: tensor for name, tensor in self.tensors.items() if name.startswith(NOISE_PREFIX)}
+
+    @property
+    def beside(self) -> dict[str, Tensor]:
+        """Those of ``tensors`` that lie in files of their own beside a policy's weights."""
+        return self.value_head | self.action_noise
+
 
 def saved_parameters(checkpoint: Path) -> Parameters:
-    """What a checkpoint holds of the model: every parameter, or of a run with LoRA its adapters and value head alone. Raises
-    ValueError, also when it is read from later, for a checkpoint that is gone meanwhile."""
+    """What a checkpoint holds of the model: every parameter, or of a run with LoRA its adapters and what is `Parameters.beside`
+    alone. Raises ValueError, also when it is read from later, for a checkpoint that is gone meanwhile."""
     with reading(checkpoint, AGAIN):
         saved = saved_tensors(checkpoint)
     tensors = {name.removeprefix(MODEL): tensor for name, tensor in saved.items() if name.startswith(MODEL)}
@@ -63,27 +73,32 @@ def saved_parameters(checkpoint: Path) -> Parameters:
     return Parameters(tensors, read)
 
 
-def merged_parameters(checkpoint: Path, start: Path, model: ModelConfig) -> Parameters:
-    """The start policy's parameters, float32, with the adapters of a checkpoint merged in, and the checkpoint's value head."""
+def merged_parameters(
+    checkpoint: Path, start: Path, model: ModelConfig, stored_tensors: Callable[[Path], Iterator[StoredTensor]]
+) -> Parameters:
+    """The start policy's parameters, float32, with the adapters of a checkpoint merged in, and what the checkpoint
+    has beside them.
+
+    Args:
+        stored_tensors: those of ``start``, see `siirl.policies.base.PolicyFactory.stored_tensors`.
+    """
     saved = saved_parameters(checkpoint)
-    # of the parts beside the weights, the other one regresses actions: no policy that trains has it
     with reading(start, BACK):
-        parts = {part: file for part, file in find_parts(start).items() if part == PROPRIO_PROJECTOR}
-        tensors = {name: torch.empty(shape, device="meta") for name, shape, _ in stored_tensors(start, parts)}
+        tensors = {name: torch.empty(shape, device="meta") for name, shape, _ in stored_tensors(start)}
     factors = {f"{layer}.weight": factor_names(layer) for layer in adapted_layers(saved)}
     assert factors.keys() <= tensors.keys(), "the start policy is another one"
 
     def read(names: Collection[str]) -> dict[str, Tensor]:
         with reading(start, BACK):
-            values = {name: stored[...].float() for name, _, stored in stored_tensors(start, parts) if name in names}
-        values |= saved.read(saved.value_head.keys() & set(names))
+            values = {name: stored().float() for name, _, stored in stored_tensors(start) if name in names}
+        values |= saved.read(saved.beside.keys() & set(names))
         for name in factors.keys() & values.keys():
             a, b = factors[name]
             found = saved.read([a, b])
             values[name] = merge(values[name], found[a], found[b], model)
         return values
 
-    return Parameters(tensors | saved.value_head, read)
+    return Parameters(tensors | saved.beside, read)
 
 
 def adapted_layers(saved: Parameters) -> list[str]:

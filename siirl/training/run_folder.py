@@ -30,9 +30,12 @@ MEANING = (
     "actor_rollout_ref.model.lora_rank",
     "actor_rollout_ref.model.lora_alpha",
     "actor_rollout_ref.model.target_modules",
+    "actor_rollout_ref.model.action_noise.per_dimension",
+    "actor_rollout_ref.model.starvla.action_stats_source",
     f"{EMBODIED}.embodied_type",
     f"{EMBODIED}.action_token_len",
     f"{EMBODIED}.action_chunks_len",
+    f"{EMBODIED}.num_executed_actions",
     f"{EMBODIED}.center_crop",
     f"{EMBODIED}.num_images_in_input",
     f"{EMBODIED}.unnorm_key",
@@ -120,9 +123,15 @@ def config_of(state: dict[str, Any]) -> Config:
 
 def weights_digest(folder: Path) -> str:
     """A SHA-256 sum, hexadecimal, over the sizes and samples of a policy's ``*.safetensors`` and ``*.pt`` (parts beside the
-    weights); reads 1 MiB of each."""
+    weights, or StarVLA's checkpoints); reads 1 MiB of each."""
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.pt")]):
+    files = [
+        file
+        for place in (folder, folder / "checkpoints")
+        for end in ("safetensors", "pt")
+        for file in place.glob(f"*.{end}")
+    ]
+    for path in sorted(files):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}\n".encode())
         with path.open("rb") as file:

@@ -1,38 +1,24 @@
-"""What supervised fine-tuning trains on: demonstrations turned into prepared observations and the bins of their actions."""
+"""What supervised fine-tuning trains on: demonstrations turned into prepared observations and labels of their actions."""
 
 import errno
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import RawIOBase
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from siirl.data.lerobot import Demo, Demonstrations
 from siirl.envs.base import EnvObs
 from siirl.policies.base import PolicyInputs
-from siirl.policies.prismatic.actions import ActionCodec
+from siirl.training.lessons import Lesson
 
 PREPARE_ROWS = 64
 """Frames that are decoded and prepared at a time."""
-
-
-class BinPolicy(Protocol):
-    """What fine-tuning needs of a policy that emits each action dimension as one of 256 bins."""
-
-    chunk_len: int
-    codec: ActionCodec
-
-    @property
-    def model(self) -> nn.Module: ...
-
-    def prepare(self, obs: EnvObs) -> PolicyInputs: ...
-
-    def label_logits(self, inputs: PolicyInputs, labels: Tensor) -> Tensor: ...
 
 
 @dataclass
@@ -40,8 +26,8 @@ class Samples:
     """N pairs of a prepared observation and the actions that followed it.
 
     Attributes:
-        inputs: what `BinPolicy.prepare` gave, N rows; the images are mapped from a file.
-        labels: bins of the next T actions, int64 [N, T·D].
+        inputs: what the policy's ``prepare`` gave, N rows; the images are mapped from a file.
+        labels: of the next T actions, [N, T·D], see `siirl.training.lessons.Lesson`.
         trials: trial of each row, int [N].
     """
 
@@ -72,7 +58,7 @@ def dataset_statistics(demos: Sequence[Demo]) -> dict[str, Any]:
     return {"action": action, "proprio": proprio, **counts}
 
 
-def build_samples(policy: BinPolicy, data: Demonstrations, frame_every: int) -> Samples:
+def build_samples(lesson: Lesson, data: Demonstrations, frame_every: int) -> Samples:
     """One sample per ``frame_every`` steps. Past a demonstration's end its last action is repeated.
 
     Frames are decoded and prepared here, once: their JPEG round trip costs more than their share of a training step.
@@ -90,13 +76,13 @@ def build_samples(policy: BinPolicy, data: Demonstrations, frame_every: int) -> 
     ) as file:  # a buffer would be written once more, and fail again, at the close
         for demo, steps in _parts(data, frame_every):
             obs = EnvObs(data.frames(demo, steps.tolist()), demo.states[steps], [demo.instruction] * len(steps))
-            inputs = policy.prepare(obs)
+            inputs = lesson.policy.prepare(obs)
             images = inputs.pop("images")
             shape = (len(trials) + len(steps), *images.shape[1:])
             _append(file, images, shape)
             texts.append(inputs)
-            ahead = np.minimum(steps[:, None] + np.arange(policy.chunk_len), len(demo.actions) - 1)
-            labels.append(policy.codec.encode(demo.actions[ahead]).reshape(len(steps), -1))
+            ahead = np.minimum(steps[:, None] + np.arange(lesson.policy.chunk_len), len(demo.actions) - 1)
+            labels.append(lesson.labels(demo.actions[ahead]))
             trials += [demo.trial] * len(steps)
         # copy-on-write only because PyTorch warns of read-only arrays
         mapped = torch.from_numpy(np.memmap(file, np.uint8, "c", shape=shape))

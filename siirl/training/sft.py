@@ -1,7 +1,7 @@
-"""Supervised fine-tuning: a token policy learns to predict the actions of demonstrations.
+"""Supervised fine-tuning: a policy learns to predict the actions of demonstrations.
 
-The recipe is that of small behaviour-cloning transformers: AdamW with a cosine schedule, soft labels over the action
-bins, image shifts and colour jitter, and an exponential moving average of the weights, which is what is kept.
+The recipe is that of small behaviour-cloning transformers: AdamW with a cosine schedule, image shifts and colour jitter, and an
+exponential moving average of the weights, which is what is kept. What is learned is a `siirl.training.lessons.Lesson`.
 """
 
 import logging
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from siirl.policies.base import PolicyInputs
-from siirl.training.samples import BinPolicy, Samples
+from siirl.training.lessons import Lesson
+from siirl.training.samples import Samples
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class SFTConfig:
         warmup_steps: steps over which the learning rate rises linearly.
         weight_decay: decoupled, on matrices only.
         grad_clip: largest gradient norm.
-        label_sigma: standard deviation of the soft labels, in bins.
+        label_sigma: standard deviation of the soft labels of action tokens, in bins.
         max_shift: largest shift of an image, pixels, in each direction.
         ema_decay: decay of the averaged weights; ramped up from 0, so that a short run forgets its start.
         holdout: fraction of the trials (the last ones) that only measure.
@@ -56,12 +56,6 @@ class SFTConfig:
     log_every: int = 500
     seed: int = 0
     frame_every: int = 3
-
-
-def soft_labels(labels: Tensor, num_bins: int, sigma: float) -> Tensor:
-    """Gaussians ``sigma`` bins wide around ``labels`` int64 [B, K]: float32 [B, K, num_bins], rows sum to 1."""
-    distance = torch.arange(num_bins) - labels[..., None]
-    return torch.softmax(-0.5 * (distance / sigma) ** 2, dim=-1)
 
 
 def augment(images: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
@@ -123,16 +117,12 @@ def weights_of(source: nn.Module, model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def measure(policy: BinPolicy, samples: Samples, index: Tensor) -> tuple[float, list[float]]:
-    """Cross entropy, and the mean distance of the most likely bin from the label for each action dimension, in bins."""
-    losses, distances = [], []
-    for rows in index.split(64):
-        inputs, labels = samples.rows(rows)
-        logits = policy.label_logits(inputs, labels)
-        losses.append(F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels))
-        distances.append((logits.argmax(-1) - labels).abs().float())
-    per_dimension = torch.cat(distances).view(len(index) * policy.chunk_len, -1).mean(0)
-    return float(torch.cat(losses).mean()), [round(x, 2) for x in per_dimension.tolist()]
+def measure(lesson: Lesson, samples: Samples, index: Tensor) -> tuple[float, list[float]]:
+    """Mean of the loss, and the mean distance from the label for each action dimension."""
+    found = [lesson.errors(*samples.rows(rows)) for rows in index.split(64)]
+    losses, distances = (torch.cat(parts) for parts in zip(*found, strict=True))
+    per_dimension = distances.view(len(index) * lesson.policy.chunk_len, -1).mean(0)
+    return float(losses.mean()), [float(f"{x:.3g}") for x in per_dimension.tolist()]
 
 
 def split(trials: np.ndarray, holdout: float) -> tuple[Tensor, Tensor]:
@@ -150,7 +140,7 @@ def split(trials: np.ndarray, holdout: float) -> tuple[Tensor, Tensor]:
 
 
 def train_step(
-    policy: BinPolicy,
+    lesson: Lesson,
     batch: tuple[PolicyInputs, Tensor],
     optimizer: torch.optim.Optimizer,
     config: SFTConfig,
@@ -159,24 +149,22 @@ def train_step(
     """One optimizer step on inputs and labels of B rows; returns the loss before it."""
     inputs, labels = batch
     images = augment(inputs["images"], config.max_shift, generator)
-    logits = policy.label_logits({**inputs, "images": images}, labels)
-    soft = soft_labels(labels, logits.shape[-1], config.label_sigma)
-    loss = -(soft * F.log_softmax(logits, dim=-1)).sum(-1).mean()
+    loss = lesson.loss({**inputs, "images": images}, labels)
     if not torch.isfinite(loss):
         raise FloatingPointError("the fine-tuning loss is not finite; lower the learning rate")
     optimizer.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_(policy.model.parameters(), config.grad_clip)
+    nn.utils.clip_grad_norm_(lesson.policy.model.parameters(), config.grad_clip)
     optimizer.step()
     return loss.item()
 
 
-def train(policy: BinPolicy, samples: Samples, config: SFTConfig) -> list[dict[str, object]]:
-    """Fit ``policy.model`` in place; afterwards it holds the averaged weights.
+def train(lesson: Lesson, samples: Samples, config: SFTConfig) -> list[dict[str, object]]:
+    """Fit ``lesson.policy.model`` in place; afterwards it holds the averaged weights.
 
     Returns:
         One record per measurement: step, loss (mean of the training loss since the last one), and on the held-out
-        trials heldout_loss and heldout_bins (see `measure`).
+        trials heldout_loss and, named by `Lesson.distance`, heldout_bins or heldout_l1 (see `measure`).
 
     Raises:
         ValueError: the trials are too few to hold some out.
@@ -184,20 +172,26 @@ def train(policy: BinPolicy, samples: Samples, config: SFTConfig) -> list[dict[s
     """
     generator = torch.Generator().manual_seed(config.seed)
     train_rows, heldout_rows = split(samples.trials, config.holdout)
-    optimizer, schedule = make_optimizer(policy.model, config)
-    model, mean = policy.model, averaged(policy.model, config.ema_decay)
+    optimizer, schedule = make_optimizer(lesson.policy.model, config)
+    model = lesson.policy.model
+    mean = averaged(model, config.ema_decay)
     history: list[dict[str, object]] = []
     losses: list[float] = []
     started = time.monotonic()
     for step in range(1, config.steps + 1):
         batch = train_rows[torch.randint(len(train_rows), (config.batch_size,), generator=generator)]
-        losses.append(train_step(policy, samples.rows(batch), optimizer, config, generator))
+        losses.append(train_step(lesson, samples.rows(batch), optimizer, config, generator))
         schedule.step()
         mean.update_parameters(model)
         if step % config.log_every == 0 or step == config.steps:
             with weights_of(mean.module, model):
-                heldout_loss, bins = measure(policy, samples, heldout_rows)
-            record = {"step": step, "loss": float(np.mean(losses)), "heldout_loss": heldout_loss, "heldout_bins": bins}
+                heldout_loss, distances = measure(lesson, samples, heldout_rows)
+            record = {
+                "step": step,
+                "loss": float(np.mean(losses)),
+                "heldout_loss": heldout_loss,
+                lesson.distance: distances,
+            }
             rate = step * config.batch_size / (time.monotonic() - started)
             logger.info("%s samples_per_second=%.0f", " ".join(f"{k}={v}" for k, v in record.items()), rate)
             history.append(record)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from siirl.config.acting import executed_actions
 from siirl.config.schema import Config
 from siirl.dag.graph import EpisodesFn, NodeOutput
 from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Stored, Target, Trajectory
@@ -86,7 +87,7 @@ class NodeWorker:
             acting = self.trainer.policy if shares_weights else self._load(acting_only=True)
             name = f"rollout {seat.slot.index}"
             how = rollout.pipeline_stage_num, config.trainer.deterministic, name, self._notebook
-            self._rollout = Rollout(acting, pool, *how)
+            self._rollout = Rollout(acting, pool, *how, executed_actions(config.actor_rollout_ref.embodied))
         if seat.rank is not None and not (shares_weights and seat.world == 1):
             trained = self._trainer.policy.model if self._trainer else None
             copy = None if acting is None or shares_weights else acting.model

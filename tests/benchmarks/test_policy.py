@@ -23,7 +23,12 @@ def test_every_part_gives_a_row(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "policy.json").read_text())
     assert "ray" not in result["environment"]["versions"]
     rows = result["rows"]
-    assert [row["what"] for row in rows] == ["act", "act", "update", "update, checkpointing", "act", "embed"]
+    assert [row["what"] for row in rows] == [
+        *("act", "act", "update", "update, checkpointing"),  # OpenVLA-OFT
+        "act",  # OpenVLA
+        *("act", "update, checkpointing"),  # StarVLA
+        "embed",
+    ]
     for row in rows:
         assert 0 < row["of_floor"] < 1.5
         assert row["samples_per_s"] > 0

@@ -10,10 +10,12 @@ import torch
 
 from siirl.client.main_dag import main
 from siirl.training.scratch import new_policy
+from siirl.training.scratch_starvla import new_starvla
 from tests.envs.maniskill.conftest import require_drawing
 from tests.workers.runs import log_of
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "pickcube"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLE = EXAMPLES / "pickcube"
 ENV = "actor_rollout_ref.embodied.env"
 SHORT = {f"{ENV}.num_envs": 2, f"{ENV}.max_steps": 16, "trainer.logger": "[]", "trainer.cpu_threads": 2}
 
@@ -65,3 +67,24 @@ def test_ppo_on_libero_trains(tmp_path: Path) -> None:
     rows = trained("libero_10_ppo_openvlaoft_cpu_small", tmp_path, {"data.train_batch_size": 4})
     assert rows[0]["actor/value_loss"] >= 0
     assert all(row["critic/explained_variance"] <= 1 for row in rows)
+
+
+@pytest.mark.parametrize("suite", ["10", "spatial"])
+def test_those_of_starvla_train_and_are_evaluated_greedily(tmp_path: Path, suite: str) -> None:
+    """With the sizes of the policy that ``examples/starvla/train.sh`` makes, and random weights: nothing succeeds, and no group
+    is left out for that."""
+    torch.manual_seed(0)
+    ends = {"min": [-1.0] * 6 + [0.0], "max": [1.0] * 7, "mask": [True] * 6 + [False]}
+    config = json.loads((EXAMPLES / "starvla" / "architecture.json").read_text())
+    words = (EXAMPLES / "start_policy" / "vocabulary.txt").read_text().split()
+    new_starvla(config, words, "libero_spatial", {"action": ends}).save(str(tmp_path / "policy"))
+    settings = {
+        "actor_rollout_ref.model.path": tmp_path / "policy",
+        "algorithm.embodied_sampling.filter_accuracy": "false",
+        "algorithm.filter_groups.max_num_gen_batches": 1,
+        f"{ENV}.num_holdout_trials": 1,
+        "trainer.test_freq": 2,
+    }
+    rows = trained(f"libero_{suite}_grpo_starvla_cpu_small", tmp_path, settings)
+    assert all(row["actor/rollout_train_logprob_diff"] < 0.1 for row in rows)
+    assert any(name.startswith("val/") for name in rows[-1])

@@ -1,6 +1,7 @@
 """What stops a run before it starts, beyond the config alone: names, tasks, lengths and the policy folder."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from siirl.client.preflight import preflight
 from siirl.config.keys import set_value
 from siirl.config.load import ConfigError, parse_command_line
 from siirl.config.schema import Config
+from siirl.policies.openvla_oft import OpenVLAOFT
 from tests.policies.tiny import HEAD_FILE, tiny_openvla_folder, tiny_parts_folder, tiny_policy_folder
 
 REF = "actor_rollout_ref"
@@ -80,6 +82,24 @@ def test_wrong(config: Config, values: dict, start: str, part: str) -> None:
     (line,) = preflight(config)
     assert line.startswith(start)
     assert part in line
+
+
+@pytest.mark.parametrize(
+    ("continuous", "key", "value", "part"),
+    [
+        (True, f"{REF}.rollout.top_k", 5, "-1 with .* no number is among the likeliest"),
+        (True, f"{REF}.rollout.top_p", 0.9, "1.0 with .* draws from a Gaussian"),
+        (False, f"{REF}.model.action_noise.initial_std", 0.2, "0.1 with .* draws tokens"),
+    ],
+)
+def test_settings_of_another_distribution_are_refused(
+    config: Config, continuous: bool, key: str, value: float, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OpenVLAOFT, "continuous", continuous)
+    assert preflight(config) == []
+    set_value(config, key, value)
+    (line,) = preflight(config)
+    assert re.match(rf"{re.escape(key)}={value}: allowed: {part}", line)
 
 
 def test_prompts_as_long_as_allowed_pass(config: Config) -> None:

@@ -1,5 +1,6 @@
 """RLinf's names of keys: read wherever the key is, translated where the value has another form, never silently in conflict."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,12 @@ VALUES = [
     (f"{REF}.rollout.val_kwargs.top_k", 50, ["rollout.sampling_params.top_k=50"]),
     (f"{REF}.rollout.val_kwargs.temperature", 0.6, ["rollout.sampling_params.temperature_eval=0.6"]),
     (f"{REF}.rollout.val_kwargs.do_sample", False, ["rollout.sampling_params.temperature_eval=-1"]),
+    (f"{REF}.rollout.temperature", 0.7, ["rollout.sampling_params.temperature_train=0.7", "actor.model.model_type=starvla"]),
+    (f"{REF}.model.action_noise.initial_std", pytest.approx(math.exp(-2)), ["actor.model.initial_logstd=-2"]),
+    (f"{REF}.model.action_noise.lr", 0.0, ["actor.model.trainable_logstd=false"]),
+    (f"{REF}.model.action_noise.lr", 3e-4, ["actor.model.trainable_logstd=true", "actor.optim.lr=3e-4"]),
+    (f"{REF}.embodied.num_executed_actions", 4, ["actor.model.num_executed_action_chunks=4"]),
+    (f"{REF}.embodied.num_executed_actions", 4, ["env.train.action_steps_per_chunk=4"]),
     (f"{REF}.model.lora_rank", 8, ["actor.model.lora_rank=8"]),
     (f"{REF}.model.lora_alpha", 8, ["actor.model.lora_rank=8", "actor.model.is_lora=true"]),
     (f"{REF}.model.lora_rank", 0, ["actor.model.lora_rank=8", "actor.model.is_lora=false"]),
@@ -157,6 +164,7 @@ VALUES = [
     ("data.train_batch_size", 4, ["env.train.total_num_envs=12"]),
     ("data.train_batch_size", 3, ["env.train.total_num_envs=12", "env.train.rollout_epoch=2"]),
     (f"{REF}.actor.ppo_mini_batch_size", 3, ["actor.global_batch_size=480"]),
+    (f"{REF}.actor.ppo_mini_batch_size", 3, ["actor.global_batch_size=960", "actor.model.num_executed_action_chunks=4"]),
     ("trainer.total_training_steps", 6, ["runner.max_steps=-1"]),
     ("trainer.resume_mode", "disable", ["runner.resume_dir=null"]),
     ("trainer.resume_from_path", "x", ["runner.resume_dir=x"]),
@@ -179,6 +187,11 @@ REFUSED = [
     ("algorithm.adv_type=opd", "gae, embodied_gae, ppo, grpo", "algorithm.adv_estimator"),
     ("runner.logger.logger_backends=[mlflow]", "tensorboard, wandb, swanlab, trackio", "logger_backends=[tensorboard]"),
     ("reward.use_reward_model=true", "false: rewards are algorithm.reward's", "use_reward_model=false"),
+    (
+        "actor.model.starvla.clip_log_ratio_min=-0.2",
+        "null: actor_rollout_ref.actor.clip_ratio_low",
+        "clip_log_ratio_min=null",
+    ),
     ("env.train.rollout_epoch=2", "a number beside env.train.total_num_envs", "give both"),
     ("actor.global_batch_size=100", "a multiple of the 160 chunks of a prompt", "actor.global_batch_size=160"),
 ]

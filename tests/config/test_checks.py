@@ -12,6 +12,8 @@ from tests.config.folders import policy_folder
 
 REF = "actor_rollout_ref"
 ENV = f"{REF}.embodied.env"
+EXECUTED = f"{REF}.embodied.num_executed_actions"
+NOISE, STARVLA = f"{REF}.model.action_noise", f"{REF}.model.starvla"
 SAMPLING = "algorithm.embodied_sampling"
 RESUME = "trainer.resume_from_path"
 TRAIN, VAL = f"{ENV}.video_cfg", f"{ENV}.val_video_cfg"
@@ -95,6 +97,25 @@ IMPOSSIBLE = [
     ({f"{REF}.actor.optim.betas": [0.9, 1.0]}, f"{REF}.actor.optim.betas=[0.9,1.0]", "< 1"),
     ({f"{REF}.embodied.action_chunks_len": 20}, "data.max_response_length=128", "at least 140"),
     ({f"{ENV}.max_steps": 7}, f"{REF}.embodied.action_chunks_len=8", "at most the episode's 7 steps"),
+    ({EXECUTED: 9}, f"{EXECUTED}=9", f"at most {REF}.embodied.action_chunks_len=8"),
+    ({EXECUTED: 6, f"{ENV}.max_steps": 5}, f"{EXECUTED}=6", "at most the episode's 5 steps"),
+    ({f"{NOISE}.initial_std": 0.6}, f"{NOISE}.initial_std=0.6", f"{NOISE}.initial_std=0.5, or wider bounds"),
+    ({f"{NOISE}.min_std": 0.6}, f"{NOISE}.min_std=0.6", f"at most {NOISE}.max_std=0.5"),
+    (
+        {f"{STARVLA}.framework_name": "QwenOFT"},
+        f"{STARVLA}.framework_name=QwenOFT",
+        f"null with {REF}.embodied.embodied_type=openvla-oft, which would ignore it",
+    ),
+    (
+        {f"{REF}.embodied.embodied_type": "starvla", f"{STARVLA}.expected_num_action_chunks": 16},
+        f"{STARVLA}.expected_num_action_chunks=16",
+        f"{REF}.embodied.action_chunks_len=8, or null",
+    ),
+    (
+        {f"{REF}.embodied.embodied_type": "starvla", f"{STARVLA}.expected_action_dim": 14},
+        f"{STARVLA}.expected_action_dim=14",
+        f"Fix: {STARVLA}.expected_action_dim=7",
+    ),
     ({f"{ENV}.max_steps": 521}, f"{REF}.rollout.response_length=520", f"{REF}.rollout.response_length=521"),
     ({f"{ENV}.num_holdout_trials": 50}, f"{ENV}.num_holdout_trials=50", "num_trials_per_task=50"),
     (
@@ -187,6 +208,14 @@ POSSIBLE = [
     {"trainer.total_training_steps": 10, f"{REF}.actor.optim.lr_warmup_steps": 159},
     {f"{REF}.actor.optim.lr_warmup_steps": 1000},
     {f"{ENV}.max_steps": 8},
+    {EXECUTED: 8},
+    {EXECUTED: 5, f"{ENV}.max_steps": 5},
+    {f"{NOISE}.initial_std": 0.5, f"{NOISE}.min_std": 0.5},
+    {
+        f"{REF}.embodied.embodied_type": "starvla",
+        f"{STARVLA}.expected_action_dim": 7,
+        f"{STARVLA}.expected_num_action_chunks": 8,
+    },
     {f"{ENV}.max_steps": 520},
     {"algorithm.adv_estimator": "another", "algorithm.gamma": 0.99, "algorithm.lam": 0.95},
     {f"{ENV}.num_holdout_trials": 49},

@@ -136,6 +136,27 @@ def test_text_says_that_it_is_an_estimate_and_what_is_missing(config: Config, tm
     assert "for the published 7B policy: actor_rollout_ref.model.path holds no" in memory_estimate(config)
 
 
+def test_without_a_folder_the_published_starvla_is_counted_as_such(config: Config) -> None:
+    ref = config.actor_rollout_ref
+    ref.model.path, ref.embodied.embodied_type, ref.model.enable_gradient_checkpointing = "", "starvla", True
+    rows = {row.name: row.gib for row in estimate_rows(config)}
+    assert rows["policy weights, float32"] == pytest.approx(3.8 * 4e9 / GIB, rel=0.02)
+    assert rows["bf16 copies of the weights in a forward"] == pytest.approx(6.5, abs=0.3)
+    assert 0 < rows["activations of 32 chunks"] < 20
+    assert "for the published 3B policy" in memory_estimate(config)
+    config.critic.use_critic_model = True
+    with_head = {row.name: row.gib for row in estimate_rows(config)}["policy weights, float32"]
+    head = 2048 * 512 + 512 + 512 * 128 + 128 + 128 + 1
+    assert (with_head - rows["policy weights, float32"]) * GIB == pytest.approx(4 * head, rel=1e-3)
+
+
+def test_fewer_executed_actions_make_more_frames(config: Config) -> None:
+    env = config.actor_rollout_ref.embodied.env
+    env.max_steps, env.image_size = 80, 128
+    config.actor_rollout_ref.embodied.num_executed_actions = 3
+    assert bytes_of(config)["trajectories, at most 512 episodes"] == 512 * (27 + 1) * 128 * 128 * 3
+
+
 def test_without_a_folder_the_published_policy_is_counted(config: Config) -> None:
     ref = config.actor_rollout_ref
     ref.model.path, ref.model.enable_gradient_checkpointing = "", True

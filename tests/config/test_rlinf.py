@@ -11,7 +11,7 @@ from siirl.config.load import Reading, load_config, read_config
 from tests.config.folders import policy_folder
 
 FOLDER = Path(__file__).parent / "rlinf"
-NAMES = ["maniskill_ppo_openvla", "libero_10_grpo_openvlaoft"]
+NAMES = ["maniskill_ppo_openvla", "libero_10_grpo_openvlaoft", "libero_10_grpo_starvla"]
 OF_THE_RUN = {
     "trainer.default_local_dir",
     "trainer.project_name",
@@ -55,6 +55,19 @@ def test_a_file_of_theirs_can_run(name: str, tmp_path: Path) -> None:
 def test_a_file_of_theirs_asks_nothing_of_a_simulator_that_it_does_not_know(name: str) -> None:
     config = read(name, "trainer.n_gpus_per_node=8", "dry_run=true").config
     assert [line for line in preflight(config) if line.startswith("actor_rollout_ref.embodied.env.")] == []
+
+
+def test_a_mini_batch_that_cuts_a_prompt_is_told_the_nearest_one_that_does_not() -> None:
+    (line,) = read("libero_10_grpo_starvla", "actor.global_batch_size=2048").problems
+    assert "a multiple of the 480 chunks of a prompt" in line
+    assert "Fix: actor.global_batch_size=1920" in line
+
+
+def test_a_gaussian_of_theirs_is_not_tempered_and_evaluated_at_its_mean() -> None:
+    rollout = read("libero_10_grpo_starvla").config.actor_rollout_ref.rollout
+    assert (rollout.temperature, rollout.val_kwargs.do_sample) == (1.0, False)
+    rollout = read("libero_10_grpo_starvla", "actor.model.model_type=openvla_oft").config.actor_rollout_ref.rollout
+    assert (rollout.temperature, rollout.val_kwargs.do_sample) == (0.3, True)
 
 
 def test_what_a_file_of_theirs_asks_for_in_vain_is_refused_by_name() -> None:

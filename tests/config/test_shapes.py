@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.published import OPENVLA_7B
+from benchmarks.starvla import QWEN2_5_VL_3B, STATISTICS, WORDS
 from siirl.config.shapes import folder_shapes, published_shapes, read_shapes
 from siirl.policies.prismatic.causal import PrismaticCausal
+from siirl.training.scratch_starvla import new_starvla
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", b"\xff" * 64, (5).to_bytes(8, "little") + b"[1,2]"])
@@ -45,3 +47,15 @@ def test_published_shapes_are_those_of_the_network() -> None:
     assert not [
         name for name, shape in left.items() if len(shape) > 1 and ("model.layers" in name or ".blocks." in name)
     ]
+
+
+def test_published_shapes_of_qwen_oft_are_those_of_the_network() -> None:
+    with torch.device("meta"):
+        policy = new_starvla(QWEN2_5_VL_3B, WORDS, "franka", STATISTICS)
+    network = {name: list(tensor.shape) for name, tensor in policy.model.state_dict().items()}
+    network.pop("qwen_vl_interface.model.lm_head.weight")  # it is the embedding
+    shapes = published_shapes("starvla")
+    assert {name: network.get(name) for name in shapes} == shapes
+    left = {name: shape for name, shape in network.items() if name not in shapes}
+    assert sum(map(math.prod, left.values())) < 0.003 * sum(map(math.prod, network.values()))
+    assert not [name for name, shape in left.items() if len(shape) > 1]

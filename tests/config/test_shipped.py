@@ -33,7 +33,8 @@ def test_the_three_entry_points_are_shipped() -> None:
 def test_the_documented_names_are_shipped_each_with_a_small_one() -> None:
     maniskill = {f"maniskill_{a}_{m}" for a in ("ppo", "grpo") for m in ("openvla", "openvlaoft")}
     libero = {f"libero_{suite}_grpo_openvlaoft" for suite in ("10", "spatial", "object", "goal")}
-    documented = maniskill | libero | {"libero_10_ppo_openvlaoft"}
+    starvla = {f"libero_{suite}_grpo_starvla" for suite in ("10", "spatial")}
+    documented = maniskill | libero | starvla | {"libero_10_ppo_openvlaoft"}
     assert documented | {f"{name}{SMALL}" for name in documented} <= set(CONFIGS)
 
 
@@ -43,8 +44,10 @@ def test_a_small_one_runs_on_a_cpu_with_the_algorithm_of_the_whole(name: str) ->
     assert small.trainer.n_gpus_per_node == 0
     assert small.cluster.component_placement is None
     libero = small.actor_rollout_ref.embodied.env.env_type == "libero"
-    made = Path("runs/pickcube")  # by examples/pickcube/train.sh
-    assert Path(small.actor_rollout_ref.model.path).parent == (shipped_folder("assets") if libero else made)
+    made = (
+        Path("runs/pickcube") if not libero else Path("runs") if "starvla" in name else None
+    )  # by examples/*/train.sh
+    assert Path(small.actor_rollout_ref.model.path).parent == (made or shipped_folder("assets"))
     assert small.data.train_batch_size * small.actor_rollout_ref.rollout.n == 8
     assert small.trainer.total_training_steps == 2
     kept = {key for key in KEYS if key.startswith(("algorithm.", "critic."))} - {
@@ -57,7 +60,8 @@ def test_a_small_one_runs_on_a_cpu_with_the_algorithm_of_the_whole(name: str) ->
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("libero")])
 def test_those_of_libero_pass_every_check_before_a_start(name: str) -> None:
     small = name.endswith(SMALL)
-    load_config(name, [] if small else ["dry_run=true"], more_checks=[preflight])
+    made = ["actor_rollout_ref.model.path=''", "dry_run=true"]  # by examples/starvla/train.sh
+    load_config(name, made if "starvla" in name else [] if small else ["dry_run=true"], more_checks=[preflight])
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("maniskill")])
@@ -66,7 +70,7 @@ def test_those_of_maniskill_pass_every_check_of_a_plan(name: str) -> None:
     load_config(name, ["dry_run=true", "actor_rollout_ref.model.path=''"], more_checks=[preflight])
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if "openvla" in name])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "openvla" in name or "starvla" in name])
 def test_each_run_has_a_folder_and_manifests_of_its_own(name: str) -> None:
     config = read_config(name).config
     assert config.trainer.experiment_name == name

@@ -11,7 +11,7 @@ from siirl.client.main_dag import main
 from siirl.config.schema import Config
 from siirl.dag.pipelines import estimate_advantages
 from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary
-from tests.workers.runs import EXACT, GENTLE, INLINE, TOY, assert_same_weights, command_line, log_of, weights_of
+from tests.workers.runs import ENV, EXACT, GENTLE, INLINE, TOY, assert_same_weights, command_line, log_of, weights_of
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -56,6 +56,17 @@ def test_ppo_trains_policy_and_values(tmp_path: Path, policy: Path, settings: di
     assert head
     if settings.get("algorithm.reward") != "env":  # this simulator pays nothing
         assert any((one[name] != two[name]).any() for name in head)
+
+
+@pytest.mark.parametrize("settings", [{}, PPO, PPO | OF_ACTIONS], ids=["grpo", "ppo", "ppo, actions"])
+def test_of_a_chunk_the_first_actions_may_be_executed_alone(
+    tmp_path: Path, policy: Path, settings: dict[str, Any]
+) -> None:
+    horizon = {"actor_rollout_ref.embodied.num_executed_actions": 3, f"{ENV}.max_steps": 10}
+    rows = run(tmp_path, policy, settings, horizon)
+    assert all(row["actor/rollout_train_logprob_diff"] < 1e-4 for row in rows)
+    assert all(row["actor/optimizer_steps"] == 2 for row in rows)
+    assert all(0 < row["rollout/episode_length"] <= 10 for row in rows)
 
 
 def test_documented_metrics_appear_in_tensorboard(tmp_path: Path, policy: Path) -> None:

@@ -11,16 +11,19 @@ from torch import Tensor
 from siirl.config.schema import ModelConfig
 from siirl.policies.base import POLICIES, Sampling, ValueHeadSettings
 from tests.policies.observations import observe, row_of, select
+from tests.policies.starvla.tiny import tiny_starvla_folder
 from tests.policies.tiny import tiny_l1_folder, tiny_openvla_folder, tiny_policy_folder, train_value_head
 
 FOLDERS: dict[str, Callable[[Path], Path]] = {
     "openvla": tiny_openvla_folder,
     "openvla-oft": tiny_policy_folder,
     "openvla-oft-l1": tiny_l1_folder,
+    "starvla": tiny_starvla_folder,
 }
 KINDS = POLICIES.names()
 TRAINABLE = [kind for kind in KINDS if not POLICIES.get(kind).untrainable]
 UNTRAINABLE = [kind for kind in KINDS if kind not in TRAINABLE]
+CONTINUOUS = [kind for kind in KINDS if POLICIES.get(kind).continuous]
 TOLERANCE = {"fp32": 2e-5, "bf16": 0.1}
 """Of log-probs and values near 1: a cache, padding and a batch's shape may change how sums are split."""
 HEADS = [ValueHeadSettings(position, outputs) for position in ("first_action", "last_prompt") for outputs in (1, 8)]
@@ -49,6 +52,11 @@ def sampling(kind: str, seeds: list[int]) -> Sampling:
     return Sampling(kind in TRAINABLE, 1.3, seeds)
 
 
+def same_draws(kind: str, found: Tensor, expected: Tensor) -> bool:
+    """Tokens are the same; numbers are drawn around means that a batch's shape may round otherwise."""
+    return torch.allclose(found, expected, atol=1e-5) if kind in CONTINUOUS else torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_inputs_and_chunks_have_the_shapes_and_dtypes_of_the_contract(kind: str, folders: dict[str, Path]) -> None:
     policy = load(folders[kind], kind)
@@ -60,7 +68,9 @@ def test_inputs_and_chunks_have_the_shapes_and_dtypes_of_the_contract(kind: str,
     assert (chunk.log_probs.shape, chunk.log_probs.dtype) == ((3, tokens), torch.float32)
     assert chunk.sampled.shape == (3, tokens)
     assert chunk.actions.isfinite().all()
-    assert chunk.log_probs.max() <= 0
+    assert chunk.log_probs.isfinite().all()
+    assert kind in CONTINUOUS or chunk.log_probs.max() <= 0  # densities may be above 1
+    assert (chunk.sampled.dtype == torch.float32) == (kind in CONTINUOUS or kind in UNTRAINABLE)
     assert chunk.values is None
     assert not any(tensor.requires_grad for tensor in (chunk.actions, chunk.sampled, chunk.log_probs))
     factory = POLICIES.get(kind)
@@ -77,7 +87,8 @@ def test_evaluation_has_gradients_and_no_values_without_a_head(kind: str, folder
     tokens = policy.chunk_len * policy.action_dim
     for tensor in (result.log_probs, result.entropy):
         assert (tensor.shape, tensor.dtype, tensor.requires_grad) == ((2, tokens), torch.float32, True)
-    assert result.entropy.min() > 0
+    assert result.entropy.isfinite().all()
+    assert kind in CONTINUOUS or result.entropy.min() > 0
     assert result.values is None
 
 
@@ -127,7 +138,7 @@ def test_act_and_evaluate_agree_in_any_batch_with_any_padding(
             assert (policy.value(variant)[0] - together.values[1]).abs().max() < TOLERANCE[dtype]
             again = policy.act(variant, Sampling(do_sample, 1.3, [1] * rows))
             if dtype == "fp32":
-                assert torch.equal(again.sampled[0], together.sampled[1])
+                assert same_draws(kind, again.sampled[0], together.sampled[1])
 
 
 @pytest.mark.parametrize("kind", TRAINABLE)
@@ -143,7 +154,7 @@ def test_a_row_is_drawn_by_its_seed_alone(kind: str, folders: dict[str, Path]) -
     assert torch.equal(other.sampled[1:], first.sampled[1:])
     for row in range(3):
         alone = policy.act(select(inputs, [row]), Sampling(True, 1.6, [10 + row]))
-        assert torch.equal(alone.sampled[0], first.sampled[row])
+        assert same_draws(kind, alone.sampled[0], first.sampled[row])
 
 
 @pytest.mark.parametrize("kind", KINDS)

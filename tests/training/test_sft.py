@@ -19,9 +19,10 @@ from siirl.data.lerobot import Columns, Demonstrations, Episode, read
 from siirl.envs.base import EnvObs
 from siirl.envs.libero import from_libero_gripper, to_libero_gripper
 from siirl.policies.openvla_oft import OpenVLAOFT
+from siirl.training.lessons import BinLesson, soft_labels
 from siirl.training.samples import build_samples, dataset_statistics
 from siirl.training.scratch import new_policy, word_tokenizer
-from siirl.training.sft import SFTConfig, augment, averaged, soft_labels, split, train, weights_of
+from siirl.training.sft import SFTConfig, augment, averaged, split, train, weights_of
 from tests.data.lerobot.folders import Recorded, write
 from tests.policies.tiny import CONFIG, INSTRUCTIONS, WORDS
 
@@ -75,7 +76,7 @@ def test_statistics_are_the_quantiles_of_all_steps_and_leave_the_gripper_alone(d
 
 def test_samples_hold_the_actions_that_follow_each_frame(demos: Demonstrations) -> None:
     policy = tiny(demos)
-    samples = build_samples(policy, demos, 3)
+    samples = build_samples(BinLesson(policy, 2.0), demos, 3)
     first, second = demos.demos
     decoded = policy.codec.decode(samples.labels.view(-1, 8, 7).numpy())
     low, high = (np.asarray(dataset_statistics(demos.demos)["action"][k]) for k in ("q01", "q99"))
@@ -141,8 +142,9 @@ def test_average_forgets_its_start_in_a_short_run() -> None:
 
 def test_overfits_and_comes_back_from_disk_unchanged(demos: Demonstrations, tmp_path: Path) -> None:
     policy = tiny(demos)
-    samples = build_samples(policy, demos, 3)
-    history = train(policy, samples, SFTConfig(steps=120, batch_size=8, lr=1e-2, warmup_steps=10, log_every=15))
+    lesson = BinLesson(policy, 2.0)
+    samples = build_samples(lesson, demos, 3)
+    history = train(lesson, samples, SFTConfig(steps=120, batch_size=8, lr=1e-2, warmup_steps=10, log_every=15))
     assert history[0]["heldout_loss"] > 0
     assert history[-1]["step"] == 120
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]  # the entropy of the soft labels, 2.1, is the floor
@@ -239,7 +241,7 @@ def test_vectors_of_other_lengths_than_the_policys_are_refused(sizes: dict[str, 
 
 def test_a_full_disk_is_told(demos: Demonstrations, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A disk that lacks 100 bytes: a buffer would keep them, and fail once more when it is closed."""
-    room = build_samples(tiny(demos), demos, 3).inputs["images"].numel() - 100
+    room = build_samples(BinLesson(tiny(demos), 2.0), demos, 3).inputs["images"].numel() - 100
 
     class Full(io.FileIO):
         def write(self, data: memoryview) -> int:
@@ -253,7 +255,7 @@ def test_a_full_disk_is_told(demos: Demonstrations, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("siirl.training.samples.tempfile.TemporaryFile", temporary_file)
     with pytest.raises(ValueError, match=r"has no room for .* set TMPDIR"):
-        build_samples(tiny(demos), demos, 3)
+        build_samples(BinLesson(tiny(demos), 2.0), demos, 3)
 
 
 def test_frames_that_are_written_in_pieces_are_complete(
@@ -266,9 +268,9 @@ def test_frames_that_are_written_in_pieces_are_complete(
         def write(self, data: memoryview) -> int:
             return super().write(data[:1000])
 
-    wanted = build_samples(tiny(demos), demos, 3)
+    wanted = build_samples(BinLesson(tiny(demos), 2.0), demos, 3)
     monkeypatch.setattr("siirl.training.samples.tempfile.TemporaryFile", Slow)
-    assert torch.equal(build_samples(tiny(demos), demos, 3).inputs["images"], wanted.inputs["images"])
+    assert torch.equal(build_samples(BinLesson(tiny(demos), 2.0), demos, 3).inputs["images"], wanted.inputs["images"])
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from siirl.config.schema import Config
 from siirl.data.trajectory import EpisodeSpec, EpisodeSummary, Target, Trajectory
 from siirl.envs.base import EnvObs
 from siirl.policies.base import ActionChunk, Evaluation, Policy, PolicyInputs, Sampling, stack_observations
+from siirl.policies.gaussian import GaussianSettings, add_log_std, choose, gaussian_evaluation
 
 torch.set_num_threads(1)  # these tensors are far too small to share
 
@@ -80,6 +81,39 @@ class SmallPolicy:
         raise AssertionError("the update saves no Hugging Face folder")
 
 
+class Regressing(Network):
+    """The same network with continuous actions, and a spread of each dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(self.head.in_features, TOKENS)
+        add_log_std(self, GaussianSettings(0.2, 0.05, 0.5, True), ACTION_DIM)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.embed(features)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x).view(len(x), CHUNK, ACTION_DIM), self.action_noise()
+
+
+class ContinuousPolicy(SmallPolicy):
+    """Draws numbers from a Gaussian around what the network regresses."""
+
+    def __init__(self, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        self.model = Regressing()
+
+    @torch.no_grad()
+    def act(self, inputs: PolicyInputs, sampling: Sampling) -> ActionChunk:
+        mean, std = self.model(inputs["features"])
+        sampled = choose(mean, std, sampling)
+        log_probs = gaussian_evaluation(mean, std, sampled, sampling.temperature).log_probs
+        return ActionChunk(sampled.view_as(mean), sampled, log_probs)
+
+    def evaluate(self, inputs: PolicyInputs, sampled: Tensor, temperature: float) -> Evaluation:
+        return gaussian_evaluation(*self.model(inputs["features"]), sampled, temperature)
+
+
 def small_config(**actor: object) -> Config:
     """Mini-batches of 2 prompts × 2 episodes, micro-batches of 3 chunks, and a learning rate that moves the weights."""
     config = Config()
@@ -120,7 +154,8 @@ def _episode(
     values = None
     if chunk.values is not None:
         values = np.concatenate([chunk.values.numpy(), np.zeros((1, chunk.values.shape[1]), np.float32)])
-    drawn = chunk.sampled.numpy().astype(np.int16)
+    drawn = chunk.sampled.numpy()
+    drawn = drawn if np.issubdtype(drawn.dtype, np.floating) else drawn.astype(np.int16)
     return Trajectory(summary, images, states, drawn, chunk.log_probs.numpy(), executed, rewards, values)
 
 

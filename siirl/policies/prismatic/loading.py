@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,23 @@ def check_weights(model: nn.Module, folder: Path) -> None:
     """
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     stored = [(name, shape) for name, shape, _ in stored_tensors(folder, _parts_of(model, folder))]
+    beside = "".join(f" and {file.name}" for file in _parts_of(model, folder).values())
+    compare(expected, stored, f"{folder}{beside}", "config.json")
+
+
+def compare(
+    expected: Mapping[str, list[int]], stored: Iterable[tuple[str, list[int]]], source: str, config: str
+) -> None:
+    """Hold names and shapes of stored parameters to those that are ``expected``.
+
+    Args:
+        source: where they are stored.
+        config: the file that describes them.
+
+    Raises:
+        ValueError: they differ, or one is there twice; the first few are named.
+    """
+    stored = list(stored)
     found, times = dict(stored), Counter(name for name, _ in stored)
     wrong_shape = [name for name, shape in expected.items() if found.get(name, shape) != shape]
     problems = {
@@ -175,10 +192,9 @@ def check_weights(model: nn.Module, folder: Path) -> None:
     }
     if any(problems.values()):
         told = "; ".join(f"{len(names)} {kind}: {_first(names)}" for kind, names in problems.items() if names)
-        beside = "".join(f" and {file.name}" for file in _parts_of(model, folder).values())
         raise ValueError(
-            f"the weights in {folder}{beside} do not fit its config.json: parameters {told}. "
-            "Use the config.json that the weights were saved with, and the matching embodied_type."
+            f"the weights in {source} do not fit its {config}: parameters {told}. "
+            f"Use the {config} that the weights were saved with, and the matching embodied_type."
         )
 
 

@@ -1,8 +1,9 @@
 """What the policies OpenVLA and OpenVLA-OFT share: their folder, prompts, images and un-normalisation."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,12 +13,13 @@ from torch import Tensor
 
 from siirl.config.schema import EmbodiedConfig, ModelConfig
 from siirl.envs.base import EnvObs
-from siirl.policies.base import ActionChunk, Evaluation, PolicyInputs, Sampling, ValueHeadSettings
+from siirl.policies.base import ActionChunk, Evaluation, PolicyInputs, Sampling, StoredTensor, ValueHeadSettings
 from siirl.policies.images import openvla_image
 from siirl.policies.lora import add_adapters, layers_to_adapt
 from siirl.policies.prismatic.actions import LIMITS, NORMALIZATION, ActionCodec, Bounds, find_statistics
-from siirl.policies.prismatic.loading import Checkpoint, check_weights, load_weights
+from siirl.policies.prismatic.loading import Checkpoint, check_weights, load_weights, stored_tensors
 from siirl.policies.prismatic.model import PrismaticVLA
+from siirl.policies.prismatic.parts import PROPRIO_PROJECTOR, find_parts
 from siirl.policies.prismatic.prompt import Prompts
 from siirl.policies.value_head import add_value_head, check_value_head
 
@@ -44,7 +46,8 @@ class PrismaticPolicy(ABC):
     published_views: ClassVar[int | None] = None
     """Camera views of all of them; None where it is not the same."""
     untrainable: ClassVar[str] = ""
-    """See `siirl.policies.base.PolicyFactory`."""
+    continuous: ClassVar[bool] = False
+    """Both: see `siirl.policies.base.PolicyFactory`."""
 
     def __init__(self, model: PrismaticVLA, checkpoint: Checkpoint, embodied: EmbodiedConfig, dtype: str) -> None:
         self.model = model.eval()  # the network has no dropout; act and evaluate must not differ
@@ -189,6 +192,19 @@ class PrismaticPolicy(ABC):
                 f"always predicts chunks of {cls.only_chunk_len}. Set it to {cls.only_chunk_len}, or "
                 "actor_rollout_ref.embodied.embodied_type to another class."
             )
+
+    @staticmethod
+    def stored_tensors(path: Path) -> Iterator[StoredTensor]:
+        """See `siirl.policies.base.PolicyFactory`. Of the parts beside the weights, the other one regresses actions: no
+        policy that trains has it."""
+        parts = {part: file for part, file in find_parts(path).items() if part == PROPRIO_PROJECTOR}
+        for name, shape, stored in stored_tensors(path, parts):
+            yield name, shape, partial(stored.__getitem__, ...)
+
+    @staticmethod
+    def write_surroundings(path: Path, folder: Path, embodied: EmbodiedConfig) -> bool:
+        """See `siirl.policies.base.PolicyFactory`: its files can be copied."""
+        return False
 
     @classmethod
     def check_architecture(cls, checkpoint: Checkpoint) -> None:

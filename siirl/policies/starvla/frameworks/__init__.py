@@ -1,0 +1,1 @@
+"""StarVLA's frameworks, one file each."""
