@@ -12,33 +12,34 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionA
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionAttention
 
 
-class _Windows(nn.Module):
-    """Replaces the forward of the class behind it; parameters are the same."""
-
-    qkv: nn.Linear
-    proj: nn.Linear
-    num_heads: int
-    scaling: float
-
-    def forward(self, hidden_states: Tensor, cu_seqlens: Tensor, **arguments: Any) -> Tensor:
-        """Patches of all images [S, E] → [S, E]; windows end at ``cu_seqlens`` [windows + 1]."""
-        lengths = cu_seqlens.diff().tolist()
-        if len(set(lengths)) > 1:
-            return super().forward(hidden_states, cu_seqlens, **arguments)
-        heads = self.qkv(hidden_states).view(len(hidden_states), 3, self.num_heads, -1)
-        query, key, value = heads.unbind(1)
-        query, key = apply_rotary_pos_emb_vision(query, key, *arguments["position_embeddings"])
-        windows = [x.unflatten(0, (len(lengths), lengths[0])).transpose(1, 2) for x in (query, key, value)]
-        found = F.scaled_dot_product_attention(*windows, scale=self.scaling)
-        return self.proj(found.transpose(1, 2).reshape(len(hidden_states), -1))
-
-
-class Qwen2_5Windows(_Windows, Qwen2_5_VLVisionAttention):  # noqa: N801  (the model's name)
+class Qwen2_5Windows(Qwen2_5_VLVisionAttention):  # noqa: N801  (the model's name)
     """Of Qwen2.5-VL."""
 
+    def forward(self, hidden_states: Tensor, cu_seqlens: Tensor, *others: Any, **named: Any) -> Tensor:
+        """Patches of all images [S, E] → [S, E]; windows end at ``cu_seqlens`` [windows + 1]."""
+        found = _at_once(self, hidden_states, cu_seqlens, named["position_embeddings"])
+        return super().forward(hidden_states, cu_seqlens, *others, **named) if found is None else found
 
-class Qwen3Windows(_Windows, Qwen3VLVisionAttention):
+
+class Qwen3Windows(Qwen3VLVisionAttention):
     """Of Qwen3-VL, whose windows are whole images."""
+
+    def forward(self, hidden_states: Tensor, cu_seqlens: Tensor, *others: Any, **named: Any) -> Tensor:
+        """See `Qwen2_5Windows`."""
+        found = _at_once(self, hidden_states, cu_seqlens, named["position_embeddings"])
+        return super().forward(hidden_states, cu_seqlens, *others, **named) if found is None else found
+
+
+def _at_once(layer: Any, hidden: Tensor, ends: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor | None:
+    """[S, E] → [S, E]; None where windows are of different length."""
+    lengths = ends.diff().tolist()
+    if len(set(lengths)) > 1:
+        return None
+    query, key, value = layer.qkv(hidden).view(len(hidden), 3, layer.num_heads, -1).unbind(1)
+    query, key = apply_rotary_pos_emb_vision(query, key, *rotary)
+    query, key, value = (x.unflatten(0, (len(lengths), lengths[0])).transpose(1, 2) for x in (query, key, value))
+    found = F.scaled_dot_product_attention(query, key, value, scale=layer.scaling)
+    return layer.proj(found.transpose(1, 2).reshape(len(hidden), -1))
 
 
 BATCHED: dict[type[nn.Module], type[nn.Module]] = {
