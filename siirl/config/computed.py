@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from siirl.config.acting import executed_actions
-from siirl.config.aliases import ACTOR, CHOICES, ENV, MODEL, ROLLOUT, SAMPLING, THEIR_MARK
+from siirl.config.aliases import ACTOR, CHOICES, EMBODIED, ENV, MODEL, ROLLOUT, SAMPLING, THEIR_MARK
 from siirl.config.computed_acting import (
     EVAL_TEMPERATURE,
     TEMPERATURE,
     TOP_K,
     TOP_P,
+    gaussian_of_theirs,
     greedy_or_sampled,
     initial_std,
     noise_lr,
@@ -207,6 +208,16 @@ def reward(theirs: Theirs, config: Config) -> Any:
     return "sparse" if config.actor_rollout_ref.embodied.env.env_type == "libero" else "env"
 
 
+def entropy_level(theirs: Theirs, config: Config) -> Any:
+    """The same as `algorithm.logprob_type`, where there is an entropy bonus; nothing else reads it."""
+    return theirs["algorithm.entropy_type"] if config.actor_rollout_ref.actor.entropy_coeff else SKIP
+
+
+def views(theirs: Theirs, config: Config) -> Any:
+    """In RLinf's own file: 2 with starvla, which sees the cameras that there are."""
+    return 2 if gaussian_of_theirs(theirs) else SKIP
+
+
 def image_size(theirs: Theirs, config: Config) -> Any:
     """In RLinf's own file: 224 for ManiSkill."""
     return 224 if config.actor_rollout_ref.embodied.env.env_type == "maniskill" else SKIP
@@ -238,6 +249,8 @@ COMPUTED = (
     Computed("critic.loss_coef", ("algorithm.loss_type",), loss_coef),
     Computed("algorithm.reward", (THEIR_MARK,), reward),
     Computed(f"{ENV}.image_size", (THEIR_MARK,), image_size),
+    Computed(f"{EMBODIED}.num_images_in_input", (THEIR_MARK,), views),
+    Computed("algorithm.logprob_type", ("algorithm.entropy_type",), entropy_level),
     Computed(f"{ENV}.num_envs", (ENVS, GROUPS), num_envs),
     Computed("data.train_batch_size", (ENVS, GROUPS, EPOCHS, STEPS, CHUNK_STEPS, RESET), train_batch_size),
     Computed(f"{ACTOR}.ppo_mini_batch_size", (BATCH,), ppo_mini_batch_size),

@@ -70,8 +70,8 @@ def _qwen_oft() -> Shapes:
         "action_model.model.fc1.weight": [wide, hidden],
         "action_model.model.fc2.weight": [7, wide],
     }
-    for block in range(2):
-        shapes[f"action_model.model.mlp_resnet_blocks.{block}.ffn.1.weight"] = [wide, wide]
+    for number in range(2):
+        shapes[f"action_model.model.mlp_resnet_blocks.{number}.ffn.1.weight"] = [wide, wide]
     for layer in range(36):
         block = {"self_attn.q_proj": [hidden, hidden], "self_attn.o_proj": [hidden, hidden]}
         block |= {f"self_attn.{name}_proj": [key_value, hidden] for name in "kv"}

@@ -28,6 +28,13 @@ PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 VISION_START, VISION_END, IMAGE, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
 SPECIAL = (PAD, START, END, VISION_START, VISION_END, IMAGE, VIDEO)
 """Qwen-VL's special tokens, by the names that its processor looks for; they take the ids from 0 on."""
+TOKEN_IDS = {
+    "image_token_id": IMAGE,
+    "video_token_id": VIDEO,
+    "vision_start_token_id": VISION_START,
+    "vision_end_token_id": VISION_END,
+}
+"""Keys of a Qwen-VL's config that are ids of tokens."""
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}{% if c['type'] == 'image' %}"
     "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
@@ -112,41 +119,38 @@ def _new_vlm(config: dict[str, Any], words: Sequence[str], action_token: str, si
     if absent := [name for name in sections if name not in config]:
         raise ValueError(f"the architecture lacks {', '.join(absent)}; give the config.json of a small Qwen-VL")
     tokenizer = byte_tokenizer(words, config["text_config"].get("vocab_size", 0), action_token)
+    ids = {name: tokenizer.token_to_id(token) for name, token in TOKEN_IDS.items()}
+    ends = {
+        "pad_token_id": tokenizer.token_to_id(PAD),
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.token_to_id(END),
+    }
+    own = {name: value for name, value in config.items() if name not in (SECTION, VIEWS, "embodied_type", "model_type")}
+    made = AutoConfig.for_model(config["model_type"], **{**own, "text_config": config["text_config"] | ends, **ids})
+    return VLM(Path("."), made, _new_processor(tokenizer, config, size))
+
+
+def _new_processor(tokenizer: Tokenizer, config: dict[str, Any], size: tuple[int, int] | None) -> Qwen2_5_VLProcessor:
+    """Tokenizer, chat template, and an image processor that leaves frames of ``size`` as they are."""
+    vision, area = config["vision_config"], 224**2 if size is None else size[0] * size[1]
+    patches: dict[str, Any] = {
+        "patch_size": vision["patch_size"],
+        "temporal_patch_size": vision["temporal_patch_size"],
+        "merge_size": vision["spatial_merge_size"],
+        "size": {"shortest_edge": min(area, 56**2), "longest_edge": max(area, 56**2)},
+    }
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=END,
         pad_token=PAD,
         model_max_length=config["text_config"]["max_position_embeddings"],
     )
-    vision = config["vision_config"]
-    patches: dict[str, Any] = {
-        "patch_size": vision["patch_size"],
-        "temporal_patch_size": vision["temporal_patch_size"],
-        "merge_size": vision["spatial_merge_size"],
-    }
-    area = 224**2 if size is None else size[0] * size[1]
-    bounds = {"size": {"shortest_edge": min(area, 56**2), "longest_edge": max(area, 56**2)}}
-    processor = Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**patches, **bounds),
+    return Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**patches),
         tokenizer=wrapped,
-        video_processor=Qwen2VLVideoProcessor(**patches, **bounds),
+        video_processor=Qwen2VLVideoProcessor(**patches),
         chat_template=TEMPLATE,
     )
-    ids = {name: tokenizer.token_to_id(token) for name, token in TOKEN_IDS.items()}
-    own = {name: value for name, value in config.items() if name not in (SECTION, VIEWS, "embodied_type", "model_type")}
-    text = {**config["text_config"], "pad_token_id": ids.pop("pad"), "eos_token_id": tokenizer.token_to_id(END)}
-    made = AutoConfig.for_model(config["model_type"], **{**own, "text_config": text, **ids})
-    return VLM(Path("."), made, processor)
-
-
-TOKEN_IDS = {
-    "pad": PAD,
-    "image_token_id": IMAGE,
-    "video_token_id": VIDEO,
-    "vision_start_token_id": VISION_START,
-    "vision_end_token_id": VISION_END,
-}
-"""Keys of a Qwen-VL's config that are ids of tokens."""
 
 
 @torch.no_grad()
