@@ -48,7 +48,7 @@ def _where(plan: Plan, node: Node) -> str:
     slots = plan.placement[node.role]
     text = f"{node.role} on {_slots(slots)}"
     if node.role == "rollout":
-        count, envs = len(slots) * sum(plan.processes), plan.placement["env"]
+        count, envs = len(slots) * sum(process.slots for process in plan.processes), plan.placement["env"]
         text += f", {count} simulator{'s' * (count > 1)}" + (f" on {_slots(envs)}" if envs != slots else "")
     return text
 

@@ -125,6 +125,9 @@ class EnvFactory(Protocol):
     any_suite: bool
     """Whether a process can run episodes of any suite; else only of the ``env_name`` that it was built for."""
 
+    imagined: bool
+    """Whether it is a world model: one camera, states of zeros, and chunks of exactly `env.world_model.chunk` actions."""
+
     unused_keys: frozenset[str]
     """Keys of `EnvConfig` that mean nothing here: values other than the default are refused."""
 

@@ -32,9 +32,14 @@ class Died:
 
 
 class EnvPool(Protocol):
-    """Simulator slots that work in the background. Each slot has at most one request under way."""
+    """Simulator slots that work in the background. Each slot has at most one request under way.
+
+    Attributes:
+        envs: of each slot the environment that runs in it, see `siirl.config.environments`.
+    """
 
     num_slots: int
+    envs: Sequence[str]
 
     def reset(self, slot: int, spec: EpisodeSpec) -> None:
         """Ask for a new episode."""
@@ -66,7 +71,7 @@ class Slots:
 
     def __init__(self, pool: EnvPool, notebook: Notebook) -> None:
         self._pool, self._notebook = pool, notebook
-        self.num_slots = pool.num_slots
+        self.num_slots, self.envs = pool.num_slots, pool.envs
         self.held: dict[int, Task] = {}
         self.under_way: dict[int, tuple[str, float]] = {}
         self._free_since: dict[int, float] = {}

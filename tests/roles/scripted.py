@@ -29,7 +29,7 @@ class ScriptedPool:
     chunk = CHUNK
 
     def __init__(self, num_slots: int, seed: int = 0, dies: dict[int, int] | None = None) -> None:
-        self.num_slots = num_slots
+        self.num_slots, self.envs = num_slots, ["env"] * num_slots
         self.dies = dict(dies or {})
         self.steps_after_end = 0
         self.started: list[int] = []

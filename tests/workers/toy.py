@@ -42,6 +42,7 @@ class ToyEnv:
     num_slots = 1
     lock_step = False
     any_suite = True
+    imagined = False
     unused_keys: frozenset[str] = frozenset()
 
     def __init__(self, config: EnvConfig, wrist: bool = False) -> None:

@@ -48,6 +48,7 @@ class LiberoEnv:
     num_slots = 1
     lock_step = False
     any_suite = True
+    imagined = False
     unused_keys = frozenset({"sim_backend", "asset_dir", "camera_fov"})
 
     def __init__(self, config: EnvConfig, wrist: bool = False) -> None:

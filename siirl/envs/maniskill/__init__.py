@@ -30,6 +30,7 @@ class ManiSkillEnv:
 
     lock_step = True
     any_suite = False
+    imagined = False
     unused_keys = frozenset({"antialiasing", "max_texture_size", "num_steps_wait"})
 
     def __init__(self, config: EnvConfig, wrist: bool = False) -> None:
