@@ -100,8 +100,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     make_out(args.out)
     statistics = action_statistics(train)
     write_atomically(args.out / STATISTICS, lambda stream: stream.write(json.dumps(statistics).encode()))
-    networks = fit_all(args, data)
-    transformer, vae, classifier, latents = networks
+    transformer, vae, classifier, latents = fit_all(args, data)
     save_world_model(args.out, transformer, vae, classifier, statistics)
     write_initial_states(args.out / "dataset", initial_states(data))
     settings = OpenSoraSettings(
@@ -109,7 +108,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     )
     model = OpenSoraModel(transformer, vae, classifier, read_statistics(args.out / STATISTICS), settings)
     result = {"rollouts": float(len(data.episodes)), "held_out": float(len(held))}
-    result |= measure(model, data, latents, held, args.threshold)
+    result |= measure(model, vae, data, latents, held, args.threshold)
     write_atomically(args.out / RESULT, lambda stream: stream.write(json.dumps(result, indent=1).encode()))
     return result
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from siirl.envs.world_model.opensora import OpenSoraModel
+from siirl.envs.world_model.vae import AutoencoderKL
 from siirl.training.world_model.metrics import auc, f1, psnr, ssim
 from siirl.training.world_model.networks import labelled, taken, windows
 from siirl.training.world_model.rollouts import Rollout, Rollouts
@@ -16,7 +17,12 @@ ROWS = 16
 
 
 def measure(
-    model: OpenSoraModel, data: Rollouts, latents: Tensor, held: list[Rollout], threshold: float
+    model: OpenSoraModel,
+    vae: AutoencoderKL,
+    data: Rollouts,
+    latents: Tensor,
+    held: list[Rollout],
+    threshold: float,
 ) -> dict[str, float]:
     """Every number, by name.
 
@@ -27,26 +33,29 @@ def measure(
       actions; how many the classifier says have succeeded, and in what part of them it says what happened.
     """
     return {
-        **_chunks(model, data, latents, held),
+        **_chunks(model, vae, data, latents, held),
         **_classifier(model, data, held, threshold),
         **_episodes(model, data, held, threshold),
     }
 
 
-def _chunks(model: OpenSoraModel, data: Rollouts, latents: Tensor, held: list[Rollout]) -> dict[str, float]:
+@torch.no_grad()
+def _chunks(
+    model: OpenSoraModel, vae: AutoencoderKL, data: Rollouts, latents: Tensor, held: list[Rollout]
+) -> dict[str, float]:
     """Pictures of one chunk each."""
     found: dict[str, list[Tensor]] = {}
     for rows, actions in _held_windows(held, model.condition_frames, model.chunk):
         known, wanted = rows[:, : model.condition_frames], rows[:, model.condition_frames :]
-        memory = latents[known].transpose(1, 2).to(model.device, model.dtype)
+        memory = latents[known].transpose(1, 2).to(model.device)
         ours = model.imagine(memory, actions, range(len(rows))).frames.cpu().flatten(0, 1)
-        decoded = model.decode(latents[wanted].transpose(1, 2).to(model.device, model.dtype)).cpu().flatten(0, 1)
+        decoded = vae.decode(latents[wanted].flatten(0, 1).to(model.device)).cpu()
         still = known[:, -1:].expand_as(wanted)
         real = _pictures(torch.from_numpy(data.frames[wanted.flatten().numpy()]))
         shown = {
             "": _pictures(ours),
             "still_": _pictures(torch.from_numpy(data.frames[still.flatten().numpy()])),
-            "autoencoder_": _pictures(decoded),
+            "autoencoder_": ((decoded + 1) / 2).clamp(0, 1),
         }
         for name, pictures in shown.items():
             found.setdefault(f"{name}psnr", []).append(psnr(pictures, real))
