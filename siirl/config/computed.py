@@ -127,7 +127,7 @@ def bound(name: str) -> Function:
 
     def accuracy(theirs: Theirs, config: Config) -> Any:
         """The bound / `env.train.reward_coef`, the reward of a success. For LIBERO, which rewards nothing else, and for a world
-        model of it, whose rewards are the classifier's probability of success."""
+        model of it."""
         if theirs.get(name) is None:
             return SKIP
         env = config.actor_rollout_ref.embodied.env

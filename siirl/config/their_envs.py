@@ -17,8 +17,8 @@ WORLD_MODEL_ENV = "opensora_wm"
 
 
 def reward(theirs: Theirs, config: Config) -> Any:
-    """In RLinf's own file: `sparse` for LIBERO, else `env`."""
-    return "sparse" if config.actor_rollout_ref.embodied.env.env_type == "libero" else "env"
+    """In RLinf's own file: `sparse` for LIBERO and a world model of it, else `env`."""
+    return "sparse" if config.actor_rollout_ref.embodied.env.env_type in ("libero", WORLD_MODEL_ENV) else "env"
 
 
 def image_size(theirs: Theirs, config: Config) -> Any:

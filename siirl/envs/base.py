@@ -144,6 +144,11 @@ class EnvFactory(Protocol):
         ...
 
     @staticmethod
+    def native_actions(actions: np.ndarray) -> np.ndarray:
+        """Actions of the policy, float32 [..., D], as the simulator itself takes them: what world models of it are trained with."""
+        ...
+
+    @staticmethod
     def tasks(config: EnvConfig) -> list[Task]:
         """The tasks of ``config.env_name`` that ``config.task_ids`` names, all of them if that is None.
 

@@ -92,6 +92,10 @@ class ToyEnv:
         return True
 
     @staticmethod
+    def native_actions(actions: np.ndarray) -> np.ndarray:
+        return actions
+
+    @staticmethod
     def check_machine(config: EnvConfig) -> None:
         """Nothing is needed."""
 

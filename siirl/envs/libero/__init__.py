@@ -125,6 +125,11 @@ class LiberoEnv:
         return True
 
     @staticmethod
+    def native_actions(actions: np.ndarray) -> np.ndarray:
+        """See `to_libero_gripper`."""
+        return to_libero_gripper(actions)
+
+    @staticmethod
     def check_machine(config: EnvConfig) -> None:
         """Raises ValueError when there is no off-screen OpenGL here; says what to install."""
         prepare_rendering()

@@ -98,6 +98,11 @@ class ManiSkillEnv:
         return SUITES.get(config.env_name).wrist is not None
 
     @staticmethod
+    def native_actions(actions: np.ndarray) -> np.ndarray:
+        """See `to_maniskill`."""
+        return to_maniskill(actions)
+
+    @staticmethod
     def tasks(config: EnvConfig) -> list[Task]:
         """The suite's tasks, or those of ``task_ids``. A suite without a limit has as many trials as are asked for.
 

@@ -53,7 +53,7 @@ class VideoModel(Protocol):
         ...
 
     def imagine(self, memory: Tensor, actions: np.ndarray, seeds: Sequence[int]) -> Imagined:
-        """The frames after each of ``actions`` float32 [S, T, 7] (un-normalised, 1 opens the gripper); the noise of a row is
+        """The frames after each of ``actions`` float32 [S, T, 7], as the imagined simulator takes them; the noise of a row is
         drawn from its seed, in [0, 2⁶³)."""
         ...
 
@@ -184,7 +184,8 @@ class WorldModelEnv:
             for row, memory in zip(new, model.begin(starts).split(1), strict=True):
                 row.memory = memory
         memories = torch.cat([row.memory for row in rows if row.memory is not None])
-        imagined = model.imagine(memories, actions, [row.seed() for row in rows])
+        imitated, _ = imitated_by(self._config)
+        imagined = model.imagine(memories, imitated.native_actions(actions), [row.seed() for row in rows])
         for row, memory in zip(rows, imagined.memory.split(1), strict=True):
             row.memory = memory
             row.chunks += 1
@@ -264,6 +265,11 @@ class WorldModelEnv:
         """Raises ValueError when this machine lacks the accelerator that the model is to run on; says the fix."""
         if config.sim_backend == "gpu" and not torch.cuda.is_available():
             raise ValueError("PyTorch finds no accelerator here; use actor_rollout_ref.embodied.env.sim_backend=cpu")
+
+    @staticmethod
+    def native_actions(actions: np.ndarray) -> np.ndarray:
+        """They are the policy's; which simulator's they become, the settings say."""
+        return actions
 
     @staticmethod
     def default_max_steps(config: EnvConfig) -> int:

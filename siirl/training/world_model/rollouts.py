@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from siirl.data.lerobot import Demonstrations
-from siirl.envs.libero import from_libero_gripper
 
 DECODED_AT_ONCE = 64
 """Frames of an episode that are decoded at a time."""
@@ -22,7 +21,7 @@ class Rollout:
         instruction: the language goal.
         trial: the initial state.
         first: number of its first frame among all frames; it has L + 1.
-        actions: executed, un-normalised, 1 opens the gripper, float32 [L, 7]; the i-th leads from frame i to frame i + 1.
+        actions: executed, as the simulator takes them, float32 [L, 7]; the i-th leads from frame i to frame i + 1.
         success: whether the last frame shows success; no other one does.
     """
 
@@ -99,8 +98,7 @@ def read_rollouts(data: Demonstrations) -> Rollouts:
             steps = list(range(len(demo.actions)))
             for start in range(0, len(steps), DECODED_AT_ONCE):
                 file.write(data.frames(demo, steps[start : start + DECODED_AT_ONCE]).tobytes())
-            actions = from_libero_gripper(demo.actions[:-1])
-            episodes.append(Rollout(demo.instruction, demo.trial, first, actions, bool(demo.success)))
+            episodes.append(Rollout(demo.instruction, demo.trial, first, demo.actions[:-1], bool(demo.success)))
             first += len(steps)
         file.flush()
         frames = np.memmap(file, np.uint8, "c", shape=(first, height, width, 3))
