@@ -141,7 +141,9 @@ def _check_imagined(config: Config, factory: EnvFactory) -> Iterator[str]:
         yield refuse(config, key, allowed, f"{key}=<folder> (docs/world_model.md)")
     chunk, key = f"{ENV}.world_model.chunk", f"{EMBODIED}.action_chunks_len"
     if embodied.action_chunks_len != embodied.env.world_model.chunk:
-        allowed = f"{embodied.env.world_model.chunk} with {given(config, chunk)}: that many actions are imagined at once"
+        allowed = (
+            f"{embodied.env.world_model.chunk} with {given(config, chunk)}: that many actions are imagined at once"
+        )
         yield refuse(config, key, allowed, f"{key}={embodied.env.world_model.chunk}, with a policy of such chunks")
     if config.trainer.deterministic and config.trainer.backend == "ray" and embodied.env.world_model.batch_size != 1:
         key = f"{ENV}.world_model.batch_size"

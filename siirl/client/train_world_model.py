@@ -1,6 +1,6 @@
 """Train a small world model on recorded rollouts, so that a policy can train inside it: ``siirl train-world-model``.
 
-Writes a folder in the published layout, which ``env.world_model.path`` takes, with the first frames of the rollouts in ``dataset/``.
+Writes a folder in the published layout, which ``env.world_model.path`` takes, with the rollouts' first frames in ``dataset/``.
 """
 
 import argparse
@@ -52,7 +52,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--depth", type=at_least(1), default=4, help="of the transformer, pairs of blocks")
     add("--heads", type=at_least(1), default=4, help="of the transformer")
     add("--classifier-widths", type=widths, default=[16, 32, 64, 128], help="channels at each resolution")
-    for name, steps, batch, lr in (("autoencoder", 4000, 16, 1e-3), ("transformer", 6000, 16, 1e-3), ("classifier", 1000, 32, 1e-3)):
+    for name, steps, batch, lr in (
+        ("autoencoder", 4000, 16, 1e-3),
+        ("transformer", 6000, 16, 1e-3),
+        ("classifier", 1000, 32, 1e-3),
+    ):
         add(f"--{name}-steps", type=at_least(1), default=steps, help="optimizer steps")
         add(f"--{name}-batch", type=at_least(2), default=batch, help="examples per step")
         add(f"--{name}-lr", type=float, default=lr, help="peak learning rate")
@@ -89,7 +93,11 @@ def check_sizes(args: argparse.Namespace, image_size: int) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, float]:
-    """Train as the arguments say, and write the folder; returns what was measured. Raises ValueError for input that cannot work."""
+    """Train as the arguments say, and write the folder; returns what was measured.
+
+    Raises:
+        ValueError: input that cannot work.
+    """
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     check_out(args.out)
@@ -103,9 +111,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     transformer, vae, classifier, latents = fit_all(args, data)
     save_world_model(args.out, transformer, vae, classifier, statistics)
     write_initial_states(args.out / "dataset", initial_states(data))
-    settings = OpenSoraSettings(
-        args.chunk, args.condition_frames, data.size, args.sampling_steps, dtype="fp32"
-    )
+    settings = OpenSoraSettings(args.chunk, args.condition_frames, data.size, args.sampling_steps, dtype="fp32")
     model = OpenSoraModel(transformer, vae, classifier, read_statistics(args.out / STATISTICS), settings)
     result = {"rollouts": float(len(data.episodes)), "held_out": float(len(held))}
     result |= measure(model, vae, data, latents, held, args.threshold)
@@ -113,9 +119,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     return result
 
 
-def fit_all(
-    args: argparse.Namespace, data: Rollouts
-) -> tuple[STDiT3, AutoencoderKL, RewardModel, torch.Tensor]:
+def fit_all(args: argparse.Namespace, data: Rollouts) -> tuple[STDiT3, AutoencoderKL, RewardModel, torch.Tensor]:
     """Build and fit autoencoder, transformer and classifier; and the latents of all frames."""
     generator = torch.Generator().manual_seed(args.seed)
     train, _ = data.split(args.holdout)
@@ -144,9 +148,7 @@ def fit_all(
         }
     ).to(args.device)
     known = read_statistics(args.out / STATISTICS)
-    fit_transformer(
-        transformer, latents, train, known, (args.chunk, data.size), recipe(args, "transformer"), generator
-    )
+    fit_transformer(transformer, latents, train, known, (args.chunk, data.size), recipe(args, "transformer"), generator)
     classifier = RewardModel(args.classifier_widths).to(args.device)
     fit_classifier(classifier, vae, data, latents, train, recipe(args, "classifier"), generator)
     return transformer, vae, classifier, latents

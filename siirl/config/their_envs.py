@@ -1,4 +1,4 @@
-"""What of RLinf's environments is another setting here: functions for the table in `siirl.config.computed`, which says their form."""
+"""What of RLinf's environments is another setting here: functions for the table in `siirl.config.computed`."""
 
 from collections.abc import Mapping
 from typing import Any

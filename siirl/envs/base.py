@@ -145,7 +145,7 @@ class EnvFactory(Protocol):
 
     @staticmethod
     def native_actions(actions: np.ndarray) -> np.ndarray:
-        """Actions of the policy, float32 [..., D], as the simulator itself takes them: what world models of it are trained with."""
+        """The policy's actions, float32 [..., D], as the simulator itself takes them: what world models of it learn from."""
         ...
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The environment that OpenSora imagines: RLinf's action-conditioned video model, or one that siirl has trained (docs/world_model.md)."""
+"""What OpenSora imagines: RLinf's action-conditioned video model, or one that siirl has trained (docs/world_model.md)."""
 
 import torch
 

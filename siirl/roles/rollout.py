@@ -72,7 +72,9 @@ class Rollout:
     ) -> None:
         self.policy = policy
         self.name = name
-        together = max(Counter(pool.envs).values())  # slots of one environment run at a time, or more where they are mixed
+        together = max(
+            Counter(pool.envs).values()
+        )  # slots of one environment run at a time, or more where they are mixed
         self.max_batch = 1 if deterministic else math.ceil(together / pipeline_stage_num)
         self.lock = threading.Lock()
         self._notebook = notebook or Notebook(name)

@@ -17,7 +17,15 @@ from siirl.training.checkpoint import STATE, CheckpointManager, read, verify
 LOCK = ".lock"
 
 EMBODIED = "actor_rollout_ref.embodied"
-WORLD_MODEL = ("wm_env_type", "chunk", "condition_frame_length", "num_sampling_steps", "use_timestep_transform", "dtype", "success_threshold")
+WORLD_MODEL = (
+    "wm_env_type",
+    "chunk",
+    "condition_frame_length",
+    "num_sampling_steps",
+    "use_timestep_transform",
+    "dtype",
+    "success_threshold",
+)
 MEANING = (
     "data.shuffle",
     "trainer.seed",

@@ -41,8 +41,7 @@ def seats(plan: Plan) -> list[Seat]:
             slot=slot,
             roles=frozenset(role for role in WORKER_ROLES if slot.index in placement[role]),
             envs=tuple(
-                (plan.slots[at], process)
-                for at, process in zip(rows.get(slot.index, ()), plan.processes, strict=False)
+                (plan.slots[at], process) for at, process in zip(rows.get(slot.index, ()), plan.processes, strict=False)
             ),
             rank=number if slot.index in members else None,
             world=len(members),

@@ -90,9 +90,9 @@ class _Running:
 class WorldModelEnv:
     """``num_envs`` imagined episodes in one process, any of which step together. The model is loaded at the first `step`.
 
-    Its tasks are those of the simulator that it imagines (`env.world_model.wm_env_type`) for which there are initial states.
-    An episode starts with a recorded frame, ends with the first frame in which the classifier sees success, or after ``max_steps``,
-    and its rewards add up to the classifier's last probability. States are zeros.
+    Its tasks are those of the simulator that it imagines (`env.world_model.wm_env_type`) for which there are initial states. An
+    episode starts with a recorded frame and ends with the first one in which the classifier sees success, or after ``max_steps``.
+    Its rewards add up to the classifier's last probability. States are zeros.
 
     Actions follow OpenVLA's convention, float32 [S, chunk, 7], whose last number is the gripper in [0, 1] where 1 is open.
 
@@ -136,7 +136,9 @@ class WorldModelEnv:
             self._tasks = {task.task_id: task for task in self.tasks(replace(self._config, task_ids=None))}
         for slot, episode in zip(slots, episodes, strict=True):
             self._running.pop(slot, None)
-            self._running[slot] = _Running(episode, self._starts.frame(self._task(episode).instruction, episode.trial_id))
+            self._running[slot] = _Running(
+                episode, self._starts.frame(self._task(episode).instruction, episode.trial_id)
+            )
         return self._observation([(self._running[slot], self._running[slot].start) for slot in slots])
 
     def step(self, slots: Sequence[int], actions: np.ndarray) -> StepResult:
@@ -148,7 +150,8 @@ class WorldModelEnv:
             ValueError: an action is NaN or infinite; nothing was imagined.
         """
         assert set(slots) <= self._running.keys(), "the episode has ended; reset first"
-        assert actions.shape[0] == len(slots) and actions.shape[2] == ACTION_DIM, f"not {actions.shape}"
+        assert actions.shape[0] == len(slots), f"actions of {len(slots)} slots, not {actions.shape}"
+        assert actions.shape[2] == ACTION_DIM, f"{ACTION_DIM}-D actions, not {actions.shape}"
         rows = [self._running[slot] for slot in slots]
         for row, its in zip(rows, actions, strict=True):
             if not np.isfinite(its).all():
@@ -241,8 +244,8 @@ class WorldModelEnv:
         model is named they are all of its tasks, with as many trials as there.
 
         Raises:
-            ValueError: unknown suite or task, a file of the model or of the initial states is missing, frames of another size, or a
-                task without initial states; says what is allowed and the fix.
+            ValueError: unknown suite or task, a file of the model or of the initial states is missing, frames of another size, or
+                a task without initial states; says what is allowed and the fix.
         """
         imitated, settings = imitated_by(config)
         found = imitated.tasks(settings)
@@ -299,5 +302,7 @@ def imitated_by(config: EnvConfig) -> tuple[EnvFactory, EnvConfig]:
     kind = config.world_model.wm_env_type
     factory = ENVS.get(kind)
     if factory.imagined:
-        raise ValueError(f"env.world_model.wm_env_type={kind} is a world model itself; name the simulator that it imagines")
+        raise ValueError(
+            f"env.world_model.wm_env_type={kind} is a world model itself; name the simulator that it imagines"
+        )
     return factory, replace(config, env_type=kind)

@@ -1,9 +1,9 @@
 """The recorded frames that imagined episodes start from.
 
 A folder of them has two files: ``initial_states.parquet``, one row per state (instruction, trial_id, source), and
-``initial_states.safetensors``, whose ``frames`` uint8 [N, H, W, 3] are in the same order, so that one frame can be read without
-the others. Published folders have whole trajectories instead, ``traj0.npy``, ``traj1.npy``, …, mostly pickled; these are converted
-once, which reads nothing but arrays out of the pickles:
+``initial_states.safetensors``, whose ``frames`` uint8 [N, H, W, 3] are in the same order, so that one frame can be read
+without the others. Published folders have whole trajectories instead, ``traj0.npy``, ``traj1.npy``, …, mostly pickled; these are
+converted once, which reads nothing but arrays out of the pickles:
 
     python -m siirl.envs.world_model.initial_states FOLDER
 """
@@ -28,6 +28,7 @@ from siirl.envs.world_model.npy import first_frame
 
 TABLE, FRAMES = "initial_states.parquet", "initial_states.safetensors"
 SCHEMA = pa.schema([("instruction", pa.string()), ("trial_id", pa.int64()), ("source", pa.string())])
+HOW = "write both with: python -m siirl.envs.world_model.initial_states <folder of traj*.npy>"
 KEY_FRAMES = "_kir"
 """In the names of trajectories that start in the middle of a task; they are no initial states."""
 
@@ -102,9 +103,6 @@ class InitialStates:
     def described(self) -> str:
         """The goals that there are, in words."""
         return "; ".join(f"{goal} ({len(rows)})" for goal, rows in self._rows.items())
-
-
-HOW = f"write both with: python -m {'siirl.envs.world_model.initial_states'} <folder of traj*.npy>"
 
 
 def initial_states_folder(settings: WorldModelConfig) -> Path:
@@ -194,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{count} initial states of {len(InitialStates(folder)._rows)} tasks in {folder}")
+    print(f"{count} initial states in {folder}: {InitialStates(folder).described()}")
     return 0
 
 

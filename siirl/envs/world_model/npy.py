@@ -81,7 +81,7 @@ def _header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
 
 def _text(record: Any) -> str:
     """The language goal: ``instruction`` or, in some files, ``task``."""
-    names = record.dtype.names if isinstance(record, np.void) else record.keys()
+    names = (record.dtype.names or ()) if isinstance(record, np.void) else record.keys()
     value = record["instruction" if "instruction" in names else "task"]
     value = value.item() if isinstance(value, np.ndarray | np.generic) else value
     text = value.decode() if isinstance(value, bytes) else value

@@ -174,9 +174,7 @@ def normalised(frames: Tensor) -> Tensor:
     return frames.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def _check(
-    transformer: STDiT3, vae: AutoencoderKL, statistics: ActionStatistics, settings: OpenSoraSettings
-) -> None:
+def _check(transformer: STDiT3, vae: AutoencoderKL, statistics: ActionStatistics, settings: OpenSoraSettings) -> None:
     """Raises ValueError for parts or settings that do not go together."""
     if transformer.config.pad_action_num != settings.condition_frames:
         raise ValueError(

@@ -43,7 +43,7 @@ def settle(probabilities: np.ndarray, before: np.ndarray, steps_left: np.ndarray
     gained = np.diff(probabilities, axis=1, prepend=before[:, None])
     return Outcome(
         rewards=np.where(steps <= executed[:, None], gained, 0).astype(np.float32),
-        success=success,
+        success=np.asarray(success),
         truncated=~success & (executed == steps_left),
         executed=executed,
         probabilities=probabilities[np.arange(rows), executed - 1],

@@ -8,7 +8,6 @@ a hundred models and pins of its own for what is a stack of convolutions.
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 

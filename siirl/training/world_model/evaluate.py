@@ -26,8 +26,8 @@ def measure(
 ) -> dict[str, float]:
     """Every number, by name.
 
-    - ``psnr``, ``ssim``: frames imagined from the recorded past and actions, beside the recorded ones; ``still_…`` of repeating the last
-      frame, ``autoencoder_…`` of the recorded frames seen through the autoencoder: a floor and a ceiling.
+    - ``psnr``, ``ssim``: frames imagined from the recorded past and actions, beside the recorded ones; ``still_…`` of repeating
+      the last frame, ``autoencoder_…`` of the recorded frames seen through the autoencoder: a floor and a ceiling.
     - ``classifier_f1`` (at ``threshold``), ``classifier_auc``: on recorded frames.
     - ``episodes``, ``succeeded``, ``imagined_succeeded``, ``imagined_agrees``: whole episodes imagined from their first frame and
       actions; how many the classifier says have succeeded, and in what part of them it says what happened.

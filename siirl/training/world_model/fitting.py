@@ -36,8 +36,8 @@ class Recipe:
 
 
 def fit(name: str, model: nn.Module, recipe: Recipe, loss: Callable[[], Tensor]) -> float:
-    """Minimise ``loss``, which draws a batch at each call; afterwards ``model`` has the averaged weights. Returns the mean loss of
-    the last tenth of the steps.
+    """Minimise ``loss``, which draws a batch at each call; afterwards ``model`` has the averaged weights. Returns the mean loss
+    of the last tenth of the steps.
 
     Raises:
         FloatingPointError: the loss is not finite.

@@ -16,8 +16,8 @@ def psnr(ours: Tensor, real: Tensor) -> Tensor:
 
 
 def ssim(ours: Tensor, real: Tensor) -> Tensor:
-    """Structural similarity of pictures [B, 3, H, W] in [0, 1], [B], with a Gaussian window of 11 pixels (Wang et al. 2004, "Image
-    quality assessment: from error visibility to structural similarity", eq. 13)."""
+    """Structural similarity of pictures [B, 3, H, W] in [0, 1], [B], with a Gaussian window of 11 pixels (Wang et al. 2004,
+    "Image quality assessment: from error visibility to structural similarity", eq. 13)."""
     place = torch.arange(WINDOW, dtype=torch.float32, device=ours.device) - WINDOW // 2
     line = torch.softmax(-(place**2) / (2 * SIGMA**2), 0)
     window = (line[:, None] * line).expand(ours.shape[1], 1, WINDOW, WINDOW)

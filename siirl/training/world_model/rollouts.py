@@ -77,9 +77,9 @@ class Rollouts:
 
 
 def read_rollouts(data: Demonstrations) -> Rollouts:
-    """All of a dataset that ``collect-demos --rollouts`` has written; its last row of an episode holds the last frame, and no action.
+    """All of a dataset that ``collect-demos --rollouts`` has written; an episode's last row holds the last frame, and no action.
 
-    Frames go to an unnamed temporary file in ``$TMPDIR``, of which the operating system keeps as much in memory as there is room for.
+    Frames go to an unnamed temporary file in ``$TMPDIR``, of which the operating system keeps in memory what there is room for.
 
     Raises:
         ValueError: the dataset is one of demonstrations, its frames are no squares, or it cannot be read.

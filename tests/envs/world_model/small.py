@@ -41,10 +41,7 @@ class SmallModel(nn.Module):
 
     def imagine(self, memory: Tensor, actions: np.ndarray, seeds: Sequence[int]) -> Imagined:
         noise = torch.stack(
-            [
-                torch.randn(self.chunk, 3, PATCH, PATCH, generator=torch.Generator().manual_seed(seed))
-                for seed in seeds
-            ]
+            [torch.randn(self.chunk, 3, PATCH, PATCH, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         )
         frames = list(memory.unbind(1))
         for index, action in enumerate(torch.from_numpy(actions).unbind(1)):

@@ -44,7 +44,7 @@ def dataset(tmp_path: Path) -> Path:
 
 def test_published_trajectories_are_converted_once_and_then_read_frame_by_frame(dataset: Path) -> None:
     assert [file.name for file in trajectories(dataset)] == [f"traj{i}.npy" for i in range(11)], "by number"
-    with pytest.raises(ValueError, match="11 trajectories that must be converted once.*initial_states"):
+    with pytest.raises(ValueError, match=r"11 trajectories that must be converted once.*initial_states"):
         open_initial_states(settings(dataset.parent))
     assert initial_states.main([str(dataset)]) == 0
     states = open_initial_states(settings(dataset.parent))
@@ -87,7 +87,7 @@ class Evil:
 def test_a_pickle_that_asks_for_more_than_arrays_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save_published(tmp_path / "traj0.npy", 1, extra=Evil())
-    with pytest.raises(ValueError, match="traj0.npy is no trajectory that can be read .it asks for (posix|nt).mkdir"):
+    with pytest.raises(ValueError, match=r"traj0.npy is no trajectory that can be read .it asks for (posix|nt).mkdir"):
         convert(tmp_path)
     assert not Path("evil").exists()
 
@@ -122,7 +122,7 @@ def test_damaged_files_are_named(tmp_path: Path, broken: bytes, message: str) ->
 def test_a_cut_off_file_is_named(dataset: Path) -> None:
     file = dataset / "traj4.npy"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="traj4.npy is no trajectory that can be read"):
+    with pytest.raises(ValueError, match=r"traj4.npy is no trajectory that can be read"):
         convert(dataset)
     assert not (dataset / FRAMES).exists()
 
@@ -132,11 +132,11 @@ def test_what_is_no_picture_or_has_no_goal_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([{"image": frame(1).astype(np.float32), "task": SOUP}], dtype=object))
     np.save(tmp_path / "b.npy", np.array([{"image": frame(1)}], dtype=object))
     np.save(tmp_path / "c.npy", np.zeros((4, 16, 16, 3), np.uint8))
-    with pytest.raises(ValueError, match="the first picture is float32"):
+    with pytest.raises(ValueError, match=r"the first picture is float32"):
         first_frame(tmp_path / "a.npy")
-    with pytest.raises(ValueError, match="b.npy .*task"):
+    with pytest.raises(ValueError, match=r"b.npy .*task"):
         first_frame(tmp_path / "b.npy")
-    with pytest.raises(ValueError, match="c.npy .*not one record per frame"):
+    with pytest.raises(ValueError, match=r"c.npy .*not one record per frame"):
         first_frame(tmp_path / "c.npy")
 
 
@@ -149,7 +149,7 @@ def test_frames_of_several_sizes_are_refused(dataset: Path) -> None:
 def test_an_empty_folder_has_nothing_to_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert initial_states.main([str(tmp_path)]) == 2
     assert "holds no traj*.npy" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="holds no readable initial_states.parquet"):
+    with pytest.raises(ValueError, match=r"holds no readable initial_states.parquet"):
         InitialStates(tmp_path)
 
 
