@@ -39,7 +39,9 @@ GROUPS = {
         Command("train", "siirl.client.main_dag", "train a policy by reinforcement learning", settings=True),
         Command("collect-demos", "siirl.client.collect_demos", "demonstrations of a scripted expert"),
         Command("sft", "siirl.client.sft", "train a small policy on demonstrations, as a start"),
-        Command("train-world-model", "siirl.client.train_world_model", "train a small world model on recorded rollouts"),
+        Command(
+            "train-world-model", "siirl.client.train_world_model", "train a small world model on recorded rollouts"
+        ),
     ),
     "After a run": (
         Command("evaluate", "siirl.client.evaluate", "success of a policy on every task and trial", settings=True),

@@ -139,6 +139,10 @@ def _check_imagined(config: Config, factory: EnvFactory) -> Iterator[str]:
     if get_value(config, key) is None and not config.dry_run:
         allowed = f"a folder with {kind}: as published, or as siirl.client.train_world_model writes it"
         yield refuse(config, key, allowed, f"{key}=<folder> (docs/world_model.md)")
+    key = f"{ENV}.world_model.offload"
+    if get_value(config, key) and embodied.env.sim_backend == "cpu":
+        allowed = f"false with {given(config, f'{ENV}.sim_backend')}: there is no accelerator to offload from"
+        yield refuse(config, key, allowed, f"{key}=false")
     chunk, key = f"{ENV}.world_model.chunk", f"{EMBODIED}.action_chunks_len"
     if embodied.action_chunks_len != embodied.env.world_model.chunk:
         allowed = (

@@ -41,7 +41,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "siirl train-world-model", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--rollouts", type=Path, required=True, help="folder that siirl collect-demos --rollouts has written")
+    add("--rollouts", type=Path, nargs="+", required=True, help="folders of siirl collect-demos --rollouts")
     add("--out", type=Path, required=True, help="model folder to write, empty or not there yet")
     add("--holdout", type=probability, default=0.1, help="part of the trials, the last ones, that only measure")
     add("--chunk", type=at_least(1), default=usual.chunk, help="frames imagined at once")
@@ -88,7 +88,7 @@ def check_sizes(args: argparse.Namespace, image_size: int) -> None:
     if image_size % factor:
         raise ValueError(
             f"--autoencoder-widths {','.join(map(str, args.autoencoder_widths))} needs frames whose side is a multiple of "
-            f"{factor}; those of {args.rollouts} have {image_size}: name fewer widths, or collect frames of another --image-size"
+            f"{factor}; those of {args.rollouts[0]} have {image_size}: name fewer widths, or collect frames of another --image-size"
         )
 
 
@@ -101,9 +101,9 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     check_out(args.out)
-    demonstrations = read(args.rollouts, Columns())
-    check_sizes(args, demonstrations.info.image_size[0])
-    data = read_rollouts(demonstrations)
+    datasets = [read(folder, Columns()) for folder in args.rollouts]
+    check_sizes(args, datasets[0].info.image_size[0])
+    data = read_rollouts(datasets)
     train, held = data.split(args.holdout)
     make_out(args.out)
     statistics = action_statistics(train)

@@ -41,7 +41,11 @@ MEANING = (
     f"{ENV}.camera_fov",
     f"{ENV}.antialiasing",
     f"{ENV}.max_texture_size",
-    *(f"{ENV}.world_model.{field.name}" for field in fields(WorldModelConfig) if field.name != "batch_size"),
+    *(
+        f"{ENV}.world_model.{field.name}"
+        for field in fields(WorldModelConfig)
+        if field.name not in ("batch_size", "offload", "use_torch_compile")
+    ),
 )
 """Keys that decide which episodes are run and how they go, beside suites and statistics. All others (simulators, machines,
 placement, time limits) may change when an evaluation is gone on with."""

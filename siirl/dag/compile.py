@@ -1,7 +1,7 @@
 """From a graph and a config to a plan: which node runs in which order, and which role lives on which slot."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,9 +129,7 @@ class Plan:
         """What lives on a slot: simulators, roles, weights."""
         parts = []
         here = [p for row in self.env_slots for at, p in zip(row, self.processes, strict=True) if at == slot.index]
-        for env, what in ((TRAINING, ""), (VALIDATION, " to validate")):
-            if simulators := sum(process.slots for process in here if process.env == env):
-                parts.append(f"{simulators} simulator{'s' * (simulators > 1)}{what}")
+        parts += simulators(here)
         if roles := [role for role in WORKER_ROLES if slot.index in self.placement.get(role, ())]:
             parts.append(", ".join(roles))
         return [*parts, *self._weights(slot.index)]
@@ -145,6 +143,13 @@ class Plan:
             yield "the whole weights" + (", shared by rollout and actor" if acts else "")
         else:
             yield f"1/{len(ranks)} of the weights" + (", and whole ones to act with" if acts else "")
+
+
+def simulators(processes: Sequence[Process]) -> Iterator[str]:
+    """How many slots some processes hold, in words: of the training environment, and of one that only validates."""
+    for env, what in ((TRAINING, ""), (VALIDATION, " to validate")):
+        if count := sum(process.slots for process in processes if process.env == env):
+            yield f"{count} simulator{'s' * (count > 1)}{what}"
 
 
 def compile_plan(graph: Graph, config: Config) -> Plan:

@@ -110,6 +110,10 @@ class Env(Protocol):
         """Execute ``actions`` float32 [S, N, D] (un-normalised) in ``slots``, each until its episode ends."""
         ...
 
+    def rest(self) -> None:
+        """Give back what only steps need, such as an accelerator's memory: for a while there will be none. Episodes that run stay."""
+        ...
+
     def close(self) -> None:
         """Free the simulator; the env cannot be used afterwards."""
         ...

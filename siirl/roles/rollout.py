@@ -125,6 +125,7 @@ class Rollout:
                 if run.ready and not run.gated:
                     yield from self._act(run)
             yield from self._give_up(run)
+            self._slots.rest()
         finally:
             with self._news:
                 self._current = None

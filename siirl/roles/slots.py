@@ -49,6 +49,10 @@ class EnvPool(Protocol):
         """Ask for a chunk of actions, float32 [N, D], to be executed."""
         ...
 
+    def rest(self) -> None:
+        """Nothing will be asked for a while, see `Env.rest`."""
+        ...
+
     def wait(self, block: bool) -> Sequence[Ready | Died]:
         """Every answer at hand; with ``block``, wait until there is at least one. Never blocked when nothing was asked for."""
         ...
@@ -92,6 +96,10 @@ class Slots:
         self._clock()
         self.under_way[slot] = "sim", self._busy_until
         self._pool.step(slot, actions)
+
+    def rest(self) -> None:
+        """See `EnvPool.rest`."""
+        self._pool.rest()
 
     def wait(self, block: bool) -> Sequence[Ready | Died]:
         """See `EnvPool.wait`."""

@@ -56,6 +56,10 @@ class EnvWorker:
         start = time.monotonic()
         return self._env.step(slots, actions), Span(start, time.monotonic(), Clock.here())
 
+    def rest(self) -> None:
+        """See `Env.rest`."""
+        self._env.rest()
+
     def pid(self) -> int:
         """The number of this process on its machine."""
         return os.getpid()
@@ -94,6 +98,11 @@ class RayEnvPool(SlotMap):
         self._actors = actors
         self._timeout = timeout
         self._calls: dict[ray.ObjectRef, Call] = {}
+
+    def rest(self) -> None:
+        """See `EnvPool.rest`. Nobody waits for that: an env does one thing after the other, and a new process rests anyway."""
+        for actor in self._actors:
+            actor.rest.options(max_task_retries=0).remote()
 
     def wait(self, block: bool) -> list[Ready | Died]:
         """See `EnvPool.wait`."""

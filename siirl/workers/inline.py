@@ -44,6 +44,11 @@ class InlinePool(SlotMap):
                 return self.split(number, slots, result, Span(start, time.monotonic(), Clock.here()))
         return []
 
+    def rest(self) -> None:
+        """See `EnvPool.rest`."""
+        for env in self._envs:
+            env.rest()
+
     def close(self) -> None:
         """Free the simulators."""
         for env in self._envs:

@@ -62,7 +62,9 @@ def test_wrong(config: Config, values: dict[str, object], start: str, part: str)
     line, *others = preflight(config)
     assert line.startswith(start)
     assert part in line
-    assert not [other for other in others if other.startswith((ENV, f"{EMBODIED}.val_env"))], "the policy may object, too"
+    assert not [other for other in others if other.startswith((ENV, f"{EMBODIED}.val_env"))], (
+        "the policy may object, too"
+    )
 
 
 def test_a_policy_that_needs_proprioception_is_refused(config: Config, tmp_path: Path) -> None:

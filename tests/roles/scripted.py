@@ -49,6 +49,9 @@ class ScriptedPool:
         self.steps_after_end += self._at[slot] >= self._specs[slot].env_seed
         self._pending[slot] = actions
 
+    def rest(self) -> None:
+        assert not self._pending, "an answer is still to be seen"
+
     def wait(self, block: bool) -> list[Ready | Died]:
         assert self._pending or not block, "would wait for ever"
         count = self._random.randint(int(block), len(self._pending)) if self._pending else 0

@@ -80,6 +80,9 @@ class ToyEnv:
         flags = (np.array([flag]) for flag in (success, success, truncated))
         return StepResult(obs, rewards, *flags, np.array([executed]))
 
+    def rest(self) -> None:
+        """Nothing to give back."""
+
     def close(self) -> None:
         """Nothing to free."""
 

@@ -108,6 +108,9 @@ class LiberoEnv:
             executed=np.array([executed]),
         )
 
+    def rest(self) -> None:
+        """Nothing: a scene is kept for the next episode."""
+
     def close(self) -> None:
         """Free the simulator."""
         if self._simulator is not None:

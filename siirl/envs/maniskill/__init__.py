@@ -81,6 +81,9 @@ class ManiSkillEnv:
                 del self._episodes[slot]
         return StepResult(obs, played.rewards, played.success, played.terminated, truncated, played.executed)
 
+    def rest(self) -> None:
+        """Nothing: a scene is kept for the next episode."""
+
     def close(self) -> None:
         """Free the simulator."""
         if self._simulator is not None:

@@ -57,6 +57,10 @@ class VideoModel(Protocol):
         drawn from its seed, in [0, 2⁶³)."""
         ...
 
+    def to(self, device: torch.device) -> None:
+        """Move all parameters."""
+        ...
+
     def success(self, frames: Tensor) -> Tensor:
         """How probable it is that the goal is reached in each of ``frames`` uint8 [S, T, H, W, 3]: float32 [S, T]."""
         ...
@@ -170,6 +174,14 @@ class WorldModelEnv:
             obs, outcome.rewards, outcome.success, outcome.success.copy(), outcome.truncated, outcome.executed
         )
 
+    def rest(self) -> None:
+        """With `env.world_model.offload` the model, and what it remembers, wait in the host's memory for the next step."""
+        if self._config.world_model.offload and self._model is not None:
+            for row in self._running.values():
+                row.memory = None if row.memory is None else row.memory.cpu()
+            self._model.to(torch.device("cpu"))
+            torch.cuda.empty_cache()
+
     def close(self) -> None:
         """Free the model."""
         self._model = None
@@ -186,7 +198,7 @@ class WorldModelEnv:
             starts = torch.from_numpy(np.stack([row.start for row in new])).to(model.device)
             for row, memory in zip(new, model.begin(starts).split(1), strict=True):
                 row.memory = memory
-        memories = torch.cat([row.memory for row in rows if row.memory is not None])
+        memories = torch.cat([row.memory.to(model.device) for row in rows if row.memory is not None])
         imitated, _ = imitated_by(self._config)
         imagined = model.imagine(memories, imitated.native_actions(actions), [row.seed() for row in rows])
         for row, memory in zip(rows, imagined.memory.split(1), strict=True):
@@ -207,10 +219,12 @@ class WorldModelEnv:
         return outcome
 
     def _built(self) -> VideoModel:
+        device = torch.device("cuda" if self._config.sim_backend == "gpu" else "cpu")
         if self._model is None:
-            device = torch.device("cuda" if self._config.sim_backend == "gpu" else "cpu")
             self._model = self.load(self._config, device)
             assert self._model.image_size == self._config.image_size, "`tasks` compares the sizes"
+        if self._model.device.type != device.type:
+            self._model.to(device)
         return self._model
 
     def _task(self, episode: EpisodeSpec) -> Task:

@@ -1,6 +1,7 @@
 """Recorded rollouts as a world model's training sees them: frames in a file, actions and labels in memory."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,25 +77,20 @@ class Rollouts:
         return train, [one for one in self.episodes if one.trial in held]
 
 
-def read_rollouts(data: Demonstrations) -> Rollouts:
-    """All of a dataset that ``collect-demos --rollouts`` has written; an episode's last row holds the last frame, and no action.
+def read_rollouts(datasets: Sequence[Demonstrations]) -> Rollouts:
+    """All of some datasets that ``collect-demos --rollouts`` has written; an episode's last row holds the last frame, and no action.
 
     Frames go to an unnamed temporary file in ``$TMPDIR``, of which the operating system keeps in memory what there is room for.
 
     Raises:
-        ValueError: the dataset is one of demonstrations, its frames are no squares, or it cannot be read.
+        ValueError: a dataset is one of demonstrations, frames are no squares of one size, or it cannot be read.
     """
-    height, width = data.info.image_size
-    if height != width:
-        raise ValueError(f"{data.root} has frames of {height}×{width}; a world model imagines squares")
-    if any(demo.success is None for demo in data.demos):
-        raise ValueError(
-            f"{data.root} holds demonstrations, which lack the last frame and what was really executed; collect rollouts: "
-            "siirl collect-demos --rollouts"
-        )
+    for data in datasets:
+        _check(data, datasets[0].info.image_size)
+    height, width = datasets[0].info.image_size
     episodes, first = [], 0
     with tempfile.TemporaryFile() as file:
-        for demo in data.demos:
+        for data, demo in ((data, demo) for data in datasets for demo in data.demos):
             steps = list(range(len(demo.actions)))
             for start in range(0, len(steps), DECODED_AT_ONCE):
                 file.write(data.frames(demo, steps[start : start + DECODED_AT_ONCE]).tobytes())
@@ -103,6 +99,22 @@ def read_rollouts(data: Demonstrations) -> Rollouts:
         file.flush()
         frames = np.memmap(file, np.uint8, "c", shape=(first, height, width, 3))
     return Rollouts(frames, episodes)
+
+
+def _check(data: Demonstrations, size: tuple[int, int]) -> None:
+    """Raises ValueError for a dataset that no world model can learn from, or not together with frames of ``size``."""
+    height, width = data.info.image_size
+    if height != width:
+        raise ValueError(f"{data.root} has frames of {height}×{width}; a world model imagines squares")
+    if (height, width) != size:
+        raise ValueError(
+            f"{data.root} has frames of {height}×{width}, others of {size[0]}×{size[1]}; collect all alike"
+        )
+    if any(demo.success is None for demo in data.demos):
+        raise ValueError(
+            f"{data.root} holds demonstrations, which lack the last frame and what was really executed; collect rollouts: "
+            "siirl collect-demos --rollouts"
+        )
 
 
 def action_statistics(episodes: list[Rollout]) -> dict[str, object]:

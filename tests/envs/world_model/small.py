@@ -55,6 +55,10 @@ class SmallModel(nn.Module):
         pictures = pictures.repeat_interleave(size, 2).repeat_interleave(size, 3)
         return Imagined(pictures, shown[:, -self.remembered :], shown.isfinite().flatten(1).all(1))
 
+    def to(self, device: torch.device) -> None:  # type: ignore[override]
+        super().to(device)
+        self.device = device
+
     def success(self, frames: Tensor) -> Tensor:
         return torch.sigmoid(40 * (frames.float().mean((2, 3, 4)) / 255 - BRIGHT) + 2.2)
 

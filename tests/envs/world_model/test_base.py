@@ -81,6 +81,16 @@ def test_noise_differs_from_chunk_to_chunk(build: Callable[[], SmallWorld]) -> N
     assert env._running[0].seed() != first
 
 
+def test_a_rest_changes_nothing_of_what_is_imagined(config: EnvConfig, build: Callable[[], SmallWorld]) -> None:
+    env = SmallWorld(replace(config, world_model=replace(config.world_model, offload=True)))
+    env.rest()
+    for one in (env, plain := build()):
+        one.reset([0], [spec()])
+        play(one, [0], 1)
+    env.rest()
+    np.testing.assert_array_equal(play(env, [0], 1).obs.main_images, play(plain, [0], 1).obs.main_images)
+
+
 def test_an_episode_starts_with_its_trials_frame_and_knows_no_proprioception(build: Callable[[], SmallWorld]) -> None:
     obs = build().reset([0, 2], [spec(0), spec(11)])
     assert obs.main_images[:, 0, 0, 0].tolist() == [30, 85]

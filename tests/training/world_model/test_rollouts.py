@@ -17,7 +17,7 @@ from tests.training.world_model.rollouts import INSTRUCTION, picture, rollout, w
 def data(tmp_path_factory: pytest.TempPathFactory) -> Rollouts:
     folder = tmp_path_factory.mktemp("rollouts")
     write_rollouts(folder)
-    return read_rollouts(read(folder))
+    return read_rollouts([read(folder)])
 
 
 def test_frames_actions_and_outcomes_are_what_was_recorded(data: Rollouts) -> None:
@@ -42,7 +42,7 @@ def test_the_last_trials_are_held_out(data: Rollouts) -> None:
 def test_demonstrations_are_no_rollouts(tmp_path: Path) -> None:
     write(tmp_path, [[episode(0), episode(1)]])
     with pytest.raises(ValueError, match=r"holds demonstrations.*collect-demos --rollouts"):
-        read_rollouts(read(tmp_path))
+        read_rollouts([read(tmp_path)])
 
 
 def one_episode(length: int = 5) -> Rollout:
