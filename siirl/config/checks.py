@@ -13,6 +13,7 @@ from siirl.config.acting import check_compiler, check_sampling, executed_actions
 from siirl.config.action_noise import check_action_noise
 from siirl.config.algorithms import check_critic, check_estimator, check_levels, check_reference, group_too_small
 from siirl.config.cluster import check_machines, check_offload, check_staleness
+from siirl.config.environments import VALIDATION, check_unnamed, seen_by, told_of, validates_in
 from siirl.config.folders import is_policy_folder
 from siirl.config.keys import get_value, given, refuse
 from siirl.config.lora import check_lora
@@ -33,7 +34,7 @@ VIDEOS = (f"{ENV}.video_cfg", f"{ENV}.val_video_cfg")
 def check_config(config: Config) -> list[str]:
     """Every impossible combination, one line each; empty when the config can run."""
     checks = CHECKS if config.trainer.val_only else TRAINING_CHECKS + CHECKS
-    return [line for check in checks for line in check(config)]
+    return list(dict.fromkeys(line for check in checks for line in check(config)))
 
 
 def check_bounds(config: Config) -> Iterator[str]:
@@ -160,6 +161,14 @@ def check_env(config: Config) -> Iterator[str]:
         yield refuse(config, stages, allowed, f"{stages}={env.num_envs}, or a larger {ENV}.num_envs")
 
 
+def check_val_env(config: Config) -> Iterator[str]:
+    """Another environment that validates."""
+    yield from check_unnamed(config)
+    if validates_in(config) == VALIDATION:
+        alone = seen_by(config, VALIDATION)
+        yield from (told_of(config, VALIDATION, line) for line in (*check_env(alone), *check_episode(alone)))
+
+
 def most_held_out(config: Config) -> int:
     """The most trials of a task that can be held out: all but one, and all when nothing is trained."""
     return config.actor_rollout_ref.embodied.env.num_trials_per_task - (not config.trainer.val_only)
@@ -280,6 +289,7 @@ CHECKS = (
     check_action_noise,
     check_starvla,
     check_env,
+    check_val_env,
     check_machines,
     check_placement,
     check_schedule,

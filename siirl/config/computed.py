@@ -23,9 +23,22 @@ from siirl.config.computed_acting import (
     top_k,
     validation_only,
 )
+from siirl.config.environments import VAL_ENV
 from siirl.config.keys import KEYS, given
 from siirl.config.placement import read_placement
 from siirl.config.schema import Config
+from siirl.config.their_envs import (
+    EVAL_STEPS,
+    EVAL_TYPES,
+    FRAME,
+    WORLD_MODEL_ENV,
+    image_size,
+    imagined_size,
+    reward,
+    sim_backend,
+    val_env_type,
+    val_max_steps,
+)
 from siirl.config.theirs import SKIP, Function, Theirs
 
 ENVS, GROUPS, EPOCHS = "env.train.total_num_envs", "algorithm.num_group_envs", "env.train.rollout_epoch"
@@ -121,11 +134,12 @@ def bound(name: str) -> Function:
     """A bound on the mean reward of a group, as one on its accuracy."""
 
     def accuracy(theirs: Theirs, config: Config) -> Any:
-        """The bound / `env.train.reward_coef`, the reward of a success. For LIBERO, which rewards nothing else."""
+        """The bound / `env.train.reward_coef`, the reward of a success. For LIBERO, which rewards nothing else, and for a world
+        model of it."""
         if theirs.get(name) is None:
             return SKIP
         env = config.actor_rollout_ref.embodied.env
-        if env.env_type != "libero":
+        if env.env_type not in ("libero", WORLD_MODEL_ENV):
             fix = f"remove it, or give {SAMPLING}.accuracy_lower_bound and accuracy_upper_bound"
             raise ValueError(f"LIBERO's success reward; with {given(config, f'{ENV}.env_type')} it is no accuracy", fix)
         return theirs[name] / next((theirs[factor] for factor in FACTORS if theirs.get(factor)), 1)
@@ -203,11 +217,6 @@ def lora_alpha(theirs: Theirs, config: Config) -> Any:
     return lora_rank(theirs, config) or SKIP
 
 
-def reward(theirs: Theirs, config: Config) -> Any:
-    """In RLinf's own file: `sparse` for LIBERO, else `env`."""
-    return "sparse" if config.actor_rollout_ref.embodied.env.env_type == "libero" else "env"
-
-
 def entropy_level(theirs: Theirs, config: Config) -> Any:
     """The same as `algorithm.logprob_type`, where there is an entropy bonus; nothing else reads it."""
     return theirs["algorithm.entropy_type"] if config.actor_rollout_ref.actor.entropy_coeff else SKIP
@@ -216,11 +225,6 @@ def entropy_level(theirs: Theirs, config: Config) -> Any:
 def views(theirs: Theirs, config: Config) -> Any:
     """In RLinf's own file: 2 with starvla, which sees the cameras that there are."""
     return 2 if gaussian_of_theirs(theirs) else SKIP
-
-
-def image_size(theirs: Theirs, config: Config) -> Any:
-    """In RLinf's own file: 224 for ManiSkill."""
-    return 224 if config.actor_rollout_ref.embodied.env.env_type == "maniskill" else SKIP
 
 
 def num_steps_wait(theirs: Theirs, config: Config) -> Any:
@@ -262,6 +266,10 @@ COMPUTED = (
     Computed("algorithm.reward", (THEIR_MARK,), reward),
     Computed(f"{ENV}.image_size", (THEIR_MARK,), image_size),
     Computed(f"{ENV}.num_steps_wait", (THEIR_MARK,), num_steps_wait),
+    Computed(f"{ENV}.image_size", (FRAME,), imagined_size),
+    Computed(f"{ENV}.sim_backend", (THEIR_MARK,), sim_backend),
+    Computed(f"{VAL_ENV}.env_type", EVAL_TYPES, val_env_type),
+    Computed(f"{VAL_ENV}.max_steps", (EVAL_STEPS,), val_max_steps),
     Computed(f"{EMBODIED}.num_images_in_input", (THEIR_MARK,), views),
     Computed("algorithm.logprob_type", ("algorithm.entropy_type",), entropy_level),
     Computed(f"{ENV}.num_envs", (ENVS, GROUPS), num_envs),

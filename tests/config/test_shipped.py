@@ -34,7 +34,7 @@ def test_the_documented_names_are_shipped_each_with_a_small_one() -> None:
     maniskill = {f"maniskill_{a}_{m}" for a in ("ppo", "grpo") for m in ("openvla", "openvlaoft")}
     libero = {f"libero_{suite}_grpo_openvlaoft" for suite in ("10", "spatial", "object", "goal")}
     starvla = {f"libero_{suite}_grpo_starvla" for suite in ("10", "spatial")}
-    documented = maniskill | libero | starvla | {"libero_10_ppo_openvlaoft"}
+    documented = maniskill | libero | starvla | {"libero_10_ppo_openvlaoft", "opensora_libero_spatial_grpo_openvlaoft"}
     assert documented | {f"{name}{SMALL}" for name in documented} <= set(CONFIGS)
 
 
@@ -43,18 +43,17 @@ def test_a_small_one_runs_on_a_cpu_with_the_algorithm_of_the_whole(name: str) ->
     small, whole = read_config(name).config, read_config(name.removesuffix(SMALL)).config
     assert small.trainer.n_gpus_per_node == 0
     assert small.cluster.component_placement is None
-    libero = small.actor_rollout_ref.embodied.env.env_type == "libero"
-    made = (
-        Path("runs/pickcube") if not libero else Path("runs") if "starvla" in name else None
-    )  # by examples/*/train.sh
-    assert Path(small.actor_rollout_ref.model.path).parent == (made or shipped_folder("assets"))
+    kind = "starvla" if "starvla" in name else small.actor_rollout_ref.embodied.env.env_type
+    made = {"maniskill": "pickcube", "opensora_wm": "world_model", "starvla": ""}  # by the train.sh of examples/
+    folder = Path("runs") / made[kind] if kind in made else shipped_folder("assets")
+    assert Path(small.actor_rollout_ref.model.path).parent == folder
     assert small.data.train_batch_size * small.actor_rollout_ref.rollout.n == 8
     assert small.trainer.total_training_steps == 2
     kept = {key for key in KEYS if key.startswith(("algorithm.", "critic."))} - {
         "algorithm.filter_groups.max_num_gen_batches"
     }
     different = {key for key in kept if get_value(small, key) != get_value(whole, key)}
-    assert different == (set() if libero else {"algorithm.reward"})
+    assert different == ({"algorithm.reward"} if kind == "maniskill" else set())
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("libero")])
@@ -75,7 +74,8 @@ def test_each_run_has_a_folder_and_manifests_of_its_own(name: str) -> None:
     config = read_config(name).config
     assert config.trainer.experiment_name == name
     assert Path(config.trainer.default_local_dir).name == name
-    owner = name if name.endswith(SMALL) else config.actor_rollout_ref.embodied.env.env_name
+    suite = config.actor_rollout_ref.embodied.env.env_name
+    owner = name if name.endswith(SMALL) else f"opensora_{suite}" if name.startswith("opensora") else suite
     assert Path(config.data.train_files).parent.name == owner
 
 

@@ -30,6 +30,8 @@ from siirl.data.lerobot.reader import read_table
 NAMES = Columns()
 LABELS = {"task_id": "int64", "trial_id": "int64", "noise": "float32"}
 """What a collection of demonstrations says of an episode, as further features of its rows."""
+OUTCOME = {"success": "int64"}
+"""What it also says where episodes may have failed."""
 
 
 @dataclass(frozen=True)
