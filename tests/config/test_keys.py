@@ -129,7 +129,7 @@ def test_a_typo_in_a_full_name_is_recognised(name: str, position: int, letter: s
     [
         ("embodied.img_size", "actor_rollout_ref.embodied.embedding_img_size"),
         ("actor_rollout_ref.embodied.enable_fp16", "actor_rollout_ref.embodied.embedding_enable_fp16"),
-        ("lr", "actor_rollout_ref.actor.optim.lr"),
+        ("optim.lr", "actor_rollout_ref.actor.optim.lr"),
         ("trainer.gpus_per_node", "trainer.n_gpus_per_node"),
         ("env.max_step", "actor_rollout_ref.embodied.env.max_steps"),
         ("actor_rollout_ref.num_envs", "actor_rollout_ref.embodied.env.num_envs"),

@@ -48,7 +48,7 @@ def run(
 ) -> list[Trajectory]:
     rollout = Rollout(policy or SeededPolicy(), pool, num_executed=executed)
     rollout.release(step=0, version=3)
-    done = rollout.run(EpisodeQueue(specs), Sampling(True, 1.0), after=0, bootstrap=policy is not None)
+    done = rollout.run(EpisodeQueue(specs), Sampling(True, 1.0), after=0, bootstrap="standard" if policy else None)
     return sorted(done, key=lambda t: t.summary.spec.trial_id)
 
 
