@@ -9,11 +9,11 @@ out="${2:-runs/starvla}"
 
 if [ ! -e "$work/meta/info.json" ]; then
   mkdir -p "$work"
-  python -m siirl.client.collect_demos --suite libero_spatial --tasks 0,2 --trials 0-39 --noise 0.2,0.1,0.0 \
+  siirl collect-demos --suite libero_spatial --tasks 0,2 --trials 0-39 --noise 0.2,0.1,0.0 \
     --out "$work" --workers 2 --image-size 128 --no-antialiasing --max-texture-size 512 --seed 0
 fi
 
-python -m siirl.client.sft --demos "$work" --suite libero_spatial --out "$out" --steps "${STEPS:-4000}" --threads "${THREADS:-1}" \
+siirl sft --demos "$work" --suite libero_spatial --out "$out" --steps "${STEPS:-4000}" --threads "${THREADS:-1}" \
   --seed 0 --architecture examples/starvla/architecture.json --vocabulary examples/start_policy/vocabulary.txt
 
 python examples/starvla/miscalibrate.py "$out" 0 0 "${OFFSET:-0.3}"
