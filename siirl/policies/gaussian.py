@@ -128,6 +128,18 @@ def check_log_std(settings: GaussianSettings, action_dim: int, folder: Path) -> 
         )
 
 
+def stored_per_dimension(folder: Path) -> bool:
+    """Whether the spread that lies in a policy folder is one for each dimension; true where none lies there.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    if not (folder / FILE).exists():
+        return True
+    with _opened(folder / FILE) as stored:
+        return list(stored.get_slice(LOG_STD).get_shape()) != [1]
+
+
 def save_log_std(network: nn.Module, folder: Path) -> None:
     """Write the spread of ``network`` into a policy folder; without one there is none in it afterwards."""
     noise = getattr(network, "action_noise", None)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from siirl.config.schema import ModelConfig
+from siirl.config.schema import ActionNoiseConfig, ModelConfig
 from siirl.policies.base import POLICIES, Policy, stated_type
+from siirl.policies.gaussian import stored_per_dimension
 from siirl.policies.prismatic.loading import read_json
 from siirl.policies.prismatic.parts import ACTION_HEAD, find_parts
 
@@ -56,7 +57,9 @@ def load_policy(
     factory = POLICIES.get(embodied_type or _stated_type(Path(path)))
     embodied = factory.describe(str(path), num_images)
     embodied.unnorm_key, embodied.center_crop = unnorm_key or embodied.unnorm_key, center_crop
-    return factory.load(ModelConfig(path=str(path), dtype=dtype), embodied, target, acting_only=True)
+    noise = ActionNoiseConfig(per_dimension=stored_per_dimension(Path(path)))
+    model = ModelConfig(path=str(path), dtype=dtype, action_noise=noise)
+    return factory.load(model, embodied, target, acting_only=True)
 
 
 def _stated_type(folder: Path) -> str:

@@ -14,6 +14,7 @@ from siirl.config.schema import EmbodiedConfig, ModelConfig
 from siirl.policies.base import POLICIES, Sampling
 from siirl.policies.prismatic.policy import PrismaticPolicy
 from tests.policies.observations import observe, select
+from tests.policies.starvla.tiny import load, tiny_starvla_folder
 from tests.policies.tiny import adapt, tiny_openvla, tiny_openvla_folder, tiny_policy, tiny_policy_folder
 
 COMPILER = os.environ.get("CXX", "g++")
@@ -58,6 +59,21 @@ def test_compiled_blocks_act_and_learn_alike(
     assert first - before >= 3, "acting, going on and learning, or Llama and vision"
     assert second == first, "other sizes need no other code"
     assert not counters["graph_break"]
+
+
+def test_compiled_layers_of_starvla_act_and_learn_alike(tmp_path: Path) -> None:
+    folder = tiny_starvla_folder(tmp_path)
+    policy, compiled = load(folder), load(folder, use_torch_compile=True, enable_gradient_checkpointing=True)
+    inputs = policy.prepare(observe(3, wrist=True))
+    sampling = Sampling(True, 1.3, range(3))
+    expected, chunk = policy.act(inputs, sampling), compiled.act(inputs, sampling)
+    assert (chunk.sampled - expected.sampled).abs().max() < 1e-4
+    for each in (policy, compiled):
+        each.evaluate(inputs, expected.sampled, 1.3).log_probs.sum().backward()
+    for one, other in zip(policy.model.parameters(), compiled.model.parameters(), strict=True):
+        if one.grad is not None:
+            assert other.grad is not None
+            assert (one.grad - other.grad).norm() <= 1e-3 * one.grad.norm().clamp(min=1e-3)
 
 
 def test_compiled_blocks_with_adapters_act_and_learn_alike() -> None:

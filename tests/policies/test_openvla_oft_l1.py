@@ -129,6 +129,7 @@ def test_there_is_nothing_to_draw_or_to_train() -> None:
         "openvla": False,
         "openvla-oft": False,
         "openvla-oft-l1": True,
+        "starvla": False,
     }
 
 

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from siirl.policies.gaussian import ActionNoise
+from siirl.policies.starvla.attention import batch_windows
 from siirl.policies.starvla.settings import StarVLASettings
 from siirl.policies.starvla.vlm import VLM
 from siirl.policies.value_head import ValueHead
@@ -74,6 +75,7 @@ class StarVLANetwork(nn.Module, ABC):
         self.value_head: ValueHead | None = None  # added to what is loaded, as is the spread
         self.action_noise: ActionNoise | None = None
         self.qwen_vl_interface = VLMInterface(vlm.build() if backbone is None else backbone)
+        batch_windows(self.qwen_vl_interface)
 
     @abstractmethod
     def read(self, hidden: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Read:

@@ -115,7 +115,6 @@ class StarVLA:
     ) -> int:
         """Tokens of the longest prompt. Raises ValueError as `load` does."""
         folder, framework = cls._without_weights(model, embodied)
-        find_statistics(folder.statistics, embodied.unnorm_key)
         network = framework.model
         check_weights(network, folder)
         layers_to_adapt(network, model)
@@ -189,6 +188,8 @@ class StarVLA:
                 raise ValueError(
                     f"{name} is {given}, but the checkpoint {what}: {found} ({folder.source}). Set it to {found}."
                 )
+        limits = find_statistics(folder.statistics, embodied.unnorm_key)["action"]
+        ActionScale.from_statistics(limits, wanted.action_stats_source, settings.action_dim)
         kind = FRAMEWORKS.get(settings.name)
         with torch.device("meta"):
             return folder, kind(folder.vlm(), settings)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from siirl.config.schema import EmbodiedConfig, ModelConfig, StarVLAConfig
+from siirl.config.schema import ActionNoiseConfig, EmbodiedConfig, ModelConfig, StarVLAConfig
 from siirl.policies import load_policy
 from siirl.policies.base import Sampling
 from siirl.policies.starvla import StarVLA
@@ -111,6 +111,16 @@ def test_load_policy_knows_a_run_folder_and_describe_says_its_sizes(folder: Path
     described = StarVLA.describe(str(folder))
     assert (described.action_chunks_len, described.action_token_len) == (8, 7)
     assert (described.num_images_in_input, described.unnorm_key) == (2, "franka")
+
+
+@pytest.mark.parametrize("per_dimension", [True, False])
+def test_load_policy_takes_the_spread_that_was_learned(folder: Path, per_dimension: bool, tmp_path: Path) -> None:
+    policy = load(folder, action_noise=ActionNoiseConfig(per_dimension=per_dimension))
+    with torch.no_grad():
+        policy.model.get_parameter("action_noise.log_std").fill_(-1.5)
+    policy.save(str(tmp_path / "saved"))
+    learned = load_policy(tmp_path / "saved").model.get_parameter("action_noise.log_std")
+    assert torch.equal(learned, torch.full((7 if per_dimension else 1,), -1.5))
 
 
 def test_older_configs_say_the_chunk_by_its_windows(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_checkpointed_activations_give_the_same_gradients(base: str, tmp_path: P
 
     for policy in (plain, saving):
         backbone: Any = policy.model.qwen_vl_interface.model
-        backbone.model.language_model.layers[0].mlp.register_forward_hook(count)
+        backbone.model.language_model.layers[0].mlp.register_forward_pre_hook(count)
         policy.evaluate(inputs, sampled, 1.0).log_probs.sum().backward()
     assert calls == 3, "once without, twice with"
     for (name, one), other in zip(plain.model.named_parameters(), saving.model.parameters(), strict=True):
