@@ -1,7 +1,7 @@
 """OpenSora as a video model: what a robot's actions would show, imagined from the last frames.
 
-Source: the published environment of RLinf, whose order of operations is kept: latents of imagined frames condition the next chunk as
-they are, and decoded frames are rounded down to whole levels.
+Source: the published environment of RLinf, whose order of operations is kept: latents of imagined frames condition the next chunk
+as they are, and decoded frames are rounded down to whole levels.
 """
 
 from collections.abc import Sequence
@@ -188,9 +188,7 @@ def normalised(frames: Tensor) -> Tensor:
     return frames.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def _check(
-    transformer: STDiT3, vae: AutoencoderKL, statistics: ActionStatistics, settings: OpenSoraSettings
-) -> None:
+def _check(transformer: STDiT3, vae: AutoencoderKL, statistics: ActionStatistics, settings: OpenSoraSettings) -> None:
     """Raises ValueError for parts or settings that do not go together."""
     if transformer.config.pad_action_num != settings.condition_frames:
         raise ValueError(

@@ -76,7 +76,9 @@ def test_shards_and_the_older_layout(folder: Path, tmp_path: Path) -> None:
     assert files.statistics == inner / "dataset_statistics.json"
     assert equal(read_transformer(files.config, files.transformer, F32, CPU), small_parts()[0])
     (inner / "model" / "model-00002.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"base_policy/model has no model-00002\.safetensors, which .*index\.json names"):
+    with pytest.raises(
+        ValueError, match=r"base_policy/model has no model-00002\.safetensors, which .*index\.json names"
+    ):
         read_transformer(files.config, files.transformer, F32, CPU)
 
 
