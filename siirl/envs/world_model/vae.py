@@ -1,6 +1,6 @@
 """The 2-D variational autoencoder between frames and latents, under the names of diffusers' ``AutoencoderKL``.
 
-Source: Rombach et al., *High-Resolution Image Synthesis with Latent Diffusion Models*, arXiv:2112.10752; the published world models
+Source: Rombach et al., *High-Resolution Image Synthesis with Latent Diffusion Models*, arXiv:2112.10752; published world models
 have the weights of SDXL's, arXiv:2307.01952. It is written here, not taken from diffusers, because that package brings pipelines
 of a hundred models and pins of its own for what is a stack of convolutions.
 """
