@@ -26,6 +26,7 @@ from benchmarks.lock_step import EndlessLibero, LockStep, batches
 from siirl.client.main_dag import manifests
 from siirl.config.load import load_config
 from siirl.config.schema import Config
+from siirl.dag.compile import Process
 from siirl.data.sampler import episode_specs
 from siirl.data.trajectory import EpisodeSpec, Trajectory
 from siirl.policies.base import POLICIES, Sampling
@@ -106,7 +107,7 @@ class Comparison:
             num_cpus=0, runtime_env={"env_vars": SIMULATOR_ENVIRONMENT}, **FAULT_TOLERANCE
         )
         self.simulators: list[Any] = [actor.remote(config) for _ in range(env.num_envs)]
-        self.pool = RayEnvPool(self.simulators, [1] * env.num_envs, False, env.step_timeout)
+        self.pool = RayEnvPool(self.simulators, [Process(1)] * env.num_envs, env.step_timeout)
         self.policy = POLICIES.get(section.embodied.embodied_type).load(
             section.model, section.embodied, torch.device("cpu")
         )

@@ -39,6 +39,9 @@ GROUPS = {
         Command("train", "siirl.client.main_dag", "train a policy by reinforcement learning", settings=True),
         Command("collect-demos", "siirl.client.collect_demos", "demonstrations of a scripted expert"),
         Command("sft", "siirl.client.sft", "train a small policy on demonstrations, as a start"),
+        Command(
+            "train-world-model", "siirl.client.train_world_model", "train a small world model on recorded rollouts"
+        ),
     ),
     "After a run": (
         Command("evaluate", "siirl.client.evaluate", "success of a policy on every task and trial", settings=True),
@@ -112,7 +115,7 @@ def help_page(styled: bool = False) -> str:
     bold, dim, plain = ("\033[1m", "\033[2m", "\033[0m") if styled else ("", "", "")
     lines = [HEAD, "", f"  {USAGE}"]
     for title, commands in GROUPS.items():
-        lines += ["", f"{bold}{title}{plain}", *(f"  {c.name:<15}{c.summary}" for c in commands)]
+        lines += ["", f"{bold}{title}{plain}", *(f"  {c.name:<19}{c.summary}" for c in commands)]
     width = max(len(example) for example, _ in EXAMPLES) + 3
     lines += ["", f"{bold}Start here{plain}"]
     lines += [f"  {example:<{width}}{dim}{about}{plain}" for example, about in EXAMPLES]

@@ -61,9 +61,9 @@ def open_dataset(settings: Settings, expertise: Expertise) -> DatasetWriter:
     env, out = settings.env, settings.out
     for leftover in out.glob(PARTIAL.format("*")):
         leftover.unlink()
-    wanted = {**expertise.describe(env), "seed": settings.seed} | (
-        {"pushes": settings.pushes} if settings.pushes else {}
-    )
+    wanted = {**expertise.describe(env), "seed": settings.seed}
+    given = {"pushes": settings.pushes, "rollouts": settings.rollouts, "policy": str(settings.policy or "")}
+    wanted |= {name: value for name, value in given.items() if value}
     file = out / SETTINGS
     if file.exists():
         found = json.loads(file.read_text())
@@ -76,7 +76,7 @@ def open_dataset(settings: Settings, expertise: Expertise) -> DatasetWriter:
     else:
         write_atomically(file, lambda stream: stream.write(json.dumps(wanted).encode()))
     size = (env.image_size, env.image_size)
-    return DatasetWriter(out, expertise.fps, size, expertise.state_dim, expertise.action_dim)
+    return DatasetWriter(out, expertise.fps, size, expertise.state_dim, expertise.action_dim, settings.rollouts)
 
 
 def plan_jobs(done: list[dict[str, float]], tasks: list[int], trials: list[int], noises: list[float]) -> list[Job]:
@@ -100,10 +100,10 @@ def run_jobs(settings: Settings, expertise: Expertise, dataset: DatasetWriter, j
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for job, (shard, episodes) in zip(jobs, pool.map(partial(collect, expertise, settings), jobs), strict=True):
             dataset.append(shard)
-            successes = len(shard.episodes)
-            tried, saved = tried + len(job.trials), saved + successes
+            solved = sum(episode.labels.get("success", 1) for episode in shard.episodes)
+            tried, saved = tried + len(job.trials), saved + len(shard.episodes)
             print(
-                f"task {job.task_id} noise {job.noise:g} trials {job.trials[0]}-{job.trials[-1]}: {successes} of "
+                f"task {job.task_id} noise {job.noise:g} trials {job.trials[0]}-{job.trials[-1]}: {solved:g} of "
                 f"{len(job.trials)} solved in {episodes} episodes | all: {saved} saved, {tried} of {total} tried",
                 flush=True,
             )
@@ -127,6 +127,17 @@ def check(env: EnvConfig, expertise: Expertise, tasks: list[int], trials: list[i
         raise ValueError(f"--out {out} is a file; name a folder")
 
 
+def check_policy(args: argparse.Namespace) -> Path | None:
+    """The policy that acts, if one is named. Raises ValueError where it cannot."""
+    if args.policy is None:
+        return None
+    if not args.rollouts:
+        raise ValueError("--policy acts in rollouts alone: nobody learns from it as from an expert; add --rollouts")
+    if not (args.policy / "config.json").is_file():
+        raise ValueError(f"--policy {args.policy} has no config.json; name a policy folder")
+    return args.policy.absolute()
+
+
 OPTIONS = {"antialiasing": "--no-antialiasing", "max_texture_size": "--max-texture-size", "camera_fov": "--camera-fov"}
 """Options that only one simulator has, by the key that they set."""
 
@@ -142,6 +153,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--noise", type=parse_noises, help="default: 0.2,0.1,0.0; with --env maniskill 0.1,0.05,0.0")
     add("--pushes", type=probability, default=0.0, help="chance per step that the hand is pushed away for four steps")
     add("--out", type=Path, required=True, help="folder of the demonstrations")
+    add("--rollouts", action="store_true", help="record what was executed, and failures, for a world model")
+    add("--policy", type=Path, help="with --rollouts: folder of a policy that acts in the expert's place")
+    add("--max-steps", type=at_least(1), help="longest episode (default: the suite's)")
     add("--workers", type=at_least(1), default=1, help="processes, one simulator each")
     add("--image-size", type=at_least(16), default=256, help="side of the images, pixels")
     add("--antialiasing", action=argparse.BooleanOptionalAction, default=True, help="LIBERO: 4x multisampling")
@@ -162,18 +176,20 @@ def main(arguments: list[str] | None = None) -> int:
         antialiasing=args.antialiasing,
         max_texture_size=args.max_texture_size,
         camera_fov=args.camera_fov,
+        max_steps=args.max_steps,
     )
     try:
         check(env, expertise, args.tasks, args.trials, args.out)
-        settings = Settings(env, args.seed, args.out, args.pushes)
+        settings = Settings(env, args.seed, args.out, args.pushes, args.rollouts, check_policy(args))
         with only_writer(args.out):
             dataset = open_dataset(settings, expertise)
-            jobs = plan_jobs(dataset.labels, args.tasks, args.trials, args.noise or list(expertise.noises))
+            noises = args.noise or ([0.0] if args.policy else list(expertise.noises))
+            jobs = plan_jobs(dataset.labels, args.tasks, args.trials, noises)
             saved = run_jobs(settings, expertise, dataset, jobs, args.workers)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{saved} demonstrations saved in {args.out}")
+    print(f"{saved} {'rollouts' if args.rollouts else 'demonstrations'} saved in {args.out}")
     return 0
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from siirl.client.preflight import component_problems
+from siirl.client.prompts import find_prompts
 from siirl.client.subject import POLICY, Subject, read_command_line
 from siirl.config.evaluation import FOLDER, SUITES, meaning
 from siirl.config.keys import refuse
@@ -13,7 +14,7 @@ from siirl.config.problems import ConfigError, problem, show
 from siirl.config.schema import Config
 from siirl.dag.compile import Plan, compile_plan
 from siirl.dag.graph import Graph, Node
-from siirl.data.manifest import Prompt, build_prompts
+from siirl.data.manifest import Prompt
 from siirl.data.sampler import repeated_specs
 from siirl.data.trajectory import EpisodeSpec
 from siirl.envs.base import ENVS
@@ -163,9 +164,7 @@ def split_parts(configs: Sequence[Config]) -> list[Part]:
 
 def wanted_prompts(config: Config) -> list[Prompt]:
     """The trials of the config's suite that ``evaluate.split`` names, task by task."""
-    env = config.actor_rollout_ref.embodied.env
-    factory = ENVS.get(env.env_type)
-    train, held_out = build_prompts(config, factory.tasks(env), env.max_steps or factory.default_max_steps(env))
+    train, held_out = find_prompts(config)
     if config.evaluate.split == "holdout":
         return held_out
     every = {prompt.prompt_id: prompt for prompt in [*train, *held_out]}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from siirl.client.plan import plan_text
 from siirl.client.preflight import preflight
+from siirl.client.prompts import Prompts, find_prompts
 from siirl.config.load import config_to_yaml, parse_command_line
 from siirl.config.schema import Config
 from siirl.dag.compile import Plan, compile_plan
@@ -18,8 +19,7 @@ from siirl.dag.executor import Executor
 from siirl.dag.pipelines import build_graph
 from siirl.dag.run import Outcome, train
 from siirl.dag.session import Session, total_steps
-from siirl.data.manifest import Prompt, ensure_manifests
-from siirl.envs.base import ENVS
+from siirl.data.manifest import ensure_manifests
 from siirl.observe.journal import Journal
 from siirl.observe.progress import Progress
 from siirl.observe.report import write_at_end
@@ -66,11 +66,11 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def manifests(config: Config) -> tuple[list[Prompt], list[Prompt]]:
-    """Training and validation prompts of the config's suite."""
-    env = config.actor_rollout_ref.embodied.env
-    factory = ENVS.get(env.env_type)
-    return ensure_manifests(config, factory.tasks(env), env.max_steps or factory.default_max_steps(env))
+def manifests(config: Config) -> Prompts:
+    """Training and validation prompts of the config, which its manifests then hold."""
+    prompts = find_prompts(config)
+    ensure_manifests(config, *prompts)
+    return prompts
 
 
 def start(config: Config, plan: Plan, stack: ExitStack) -> tuple[Session, Executor]:

@@ -1,31 +1,31 @@
 """What must hold before anything starts and needs more than the config to be known: registries, tasks, and what lies in
 the policy folder, in the manifests and in the run folder."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from siirl.algorithms.base import ADVANTAGES
-from siirl.config.checks import EMBODIED, ENV, check_max_steps, most_held_out
+from siirl.client.env_checks import ENV_TYPE, environment_problems
+from siirl.client.prompts import find_prompts
+from siirl.config.checks import EMBODIED, most_held_out
+from siirl.config.environments import environments, seen_by, told_of
 from siirl.config.keys import get_value, given, refuse
-from siirl.config.problems import show
-from siirl.config.schema import Config, EnvConfig
+from siirl.config.schema import Config
 from siirl.dag.compile import placement_problems
 from siirl.dag.graph import Graph
 from siirl.dag.pipelines import build_graph
-from siirl.data.manifest import build_prompts, manifest_problems
+from siirl.data.manifest import manifest_problems
 from siirl.embeddings.base import ENCODERS, encoder_name
-from siirl.envs.base import ENVS, EnvFactory, Task
+from siirl.envs.base import ENVS, Task
 from siirl.observe.trackers.make import missing_packages
 from siirl.policies.base import POLICIES, PolicyFactory, ValueHeadSettings
-from siirl.policies.prismatic.actions import NO_NOOPS
 from siirl.registry import Registry
 from siirl.rewards.base import REWARDS
 from siirl.training.checkpoint import METRICS, saved_steps
 from siirl.training.run_folder import same_run_problems
 
-ENV_TYPE, POLICY_TYPE, VIDEO_ENCODER = f"{ENV}.env_type", f"{EMBODIED}.embodied_type", f"{EMBODIED}.video_encoder"
+POLICY_TYPE, VIDEO_ENCODER = f"{EMBODIED}.embodied_type", f"{EMBODIED}.video_encoder"
 VIDEO_WEIGHTS = f"{EMBODIED}.video_embedding_model_path"
 
 
@@ -55,26 +55,28 @@ def component_problems(config: Config, graph: Graph | None, has_manifests: bool)
     """
     problems: list[str] = []
     tasks: list[Task] = []
-    if unknown := list(_unknown(config, ENVS, ENV_TYPE)):
+    if unknown := [line for name in environments(config) for line in _unknown_env(config, name)]:
         problems += unknown
     else:
-        env = config.actor_rollout_ref.embodied.env
-        factory = ENVS.get(env.env_type)
         problems += placement_problems(graph, config) if graph else []
-        try:
-            tasks = factory.tasks(env)
-            problems += [
-                *_check_slots(config, factory),
-                *_check_simulator(config, factory),
-                *_check_lengths(config, factory),
-                *_check_prompts(config, factory, tasks, has_manifests),
-                *_check_statistics(config, factory),
-            ]
-        except ValueError as error:
-            problems.append(f"{given(config, f'{ENV}.env_name')}, {given(config, f'{ENV}.task_ids')}: {error}")
+        found, tasks = environment_problems(config)
+        problems += found or (_manifest_problems(config) if has_manifests else [])
     if unknown := list(_unknown(config, POLICIES, POLICY_TYPE)):
         return problems + unknown
     return problems + list(_check_policy(config, tasks))
+
+
+def _unknown_env(config: Config, name: str) -> list[str]:
+    """The problem of an environment's ``env_type`` that the registry does not know."""
+    return [told_of(config, name, line) for line in _unknown(seen_by(config, name), ENVS, ENV_TYPE)]
+
+
+def _manifest_problems(config: Config) -> list[str]:
+    """What is wrong with manifests that are there; trials that cannot be held out are told by `siirl.config.checks`."""
+    views = [seen_by(config, name) for name in environments(config)]
+    if any(one.actor_rollout_ref.embodied.env.num_holdout_trials > most_held_out(one) for one in views):
+        return []
+    return manifest_problems(config, *find_prompts(config))
 
 
 def _unknown(config: Config, registry: Registry, key: str, *also: str) -> Iterator[str]:
@@ -84,77 +86,6 @@ def _unknown(config: Config, registry: Registry, key: str, *also: str) -> Iterat
     except ValueError as error:
         more = f" (or {', '.join(also)})" if also else ""
         yield f"{given(config, key)}: {error}{more} Fix: set {key} to an allowed name."
-
-
-def _check_slots(config: Config, factory: EnvFactory) -> Iterator[str]:
-    """Without Ray, one process holds every simulator slot."""
-    most = factory.max_slots_per_process(config.actor_rollout_ref.embodied.env)
-    if config.trainer.backend == "inline" and config.actor_rollout_ref.embodied.env.num_envs > most:
-        key = f"{ENV}.num_envs"
-        allowed = (
-            f"at most {most} with trainer.backend=inline: a process holds no more slots of {given(config, ENV_TYPE)}"
-        )
-        yield refuse(config, key, allowed, f"{key}={most} or trainer.backend=ray")
-
-
-def _check_simulator(config: Config, factory: EnvFactory) -> Iterator[str]:
-    """Keys that are another simulator's, cameras that there are not, and what this machine lacks if it is the only one."""
-    env, defaults, kind = config.actor_rollout_ref.embodied.env, EnvConfig(), given(config, ENV_TYPE)
-    for name in sorted(factory.unused_keys):
-        key, default = f"{ENV}.{name}", show(getattr(defaults, name))
-        if getattr(env, name) != getattr(defaults, name):
-            yield refuse(config, key, f"{default} with {kind}, which would ignore it", f"{key}={default}")
-    key = f"{EMBODIED}.num_images_in_input"
-    if get_value(config, key) > 1 and not factory.has_wrist_camera(env):
-        allowed = f"1: the robot of {given(config, f'{ENV}.env_name')} has no camera on its wrist"
-        yield refuse(config, key, allowed, f"{key}=1")
-    if not config.dry_run and config.trainer.nnodes == 1:
-        try:
-            factory.check_machine(env)
-        except ValueError as error:
-            yield f"{kind}: {error}"
-
-
-def _check_lengths(config: Config, factory: EnvFactory) -> Iterator[str]:
-    """The suite's usual episode length, where the config names none."""
-    env = config.actor_rollout_ref.embodied.env
-    if env.max_steps is None:
-        yield from check_max_steps(config, factory.default_max_steps(env), f"the usual length of {env.env_name}")
-
-
-def _check_prompts(config: Config, factory: EnvFactory, tasks: list[Task], has_manifests: bool) -> Iterator[str]:
-    """The trials must exist, be enough for a generation batch without repetition, and be those of the manifests."""
-    env = config.actor_rollout_ref.embodied.env
-    key = f"{ENV}.num_trials_per_task"
-    if not tasks or env.num_holdout_trials > most_held_out(config):
-        return  # reported by siirl.config.checks
-    trials = min(task.num_trials for task in tasks)
-    if env.num_trials_per_task > trials:
-        yield refuse(config, key, f"at most {trials}, the trials that {env.env_name} has", f"{key}={trials}")
-        return
-    max_steps = factory.default_max_steps(env)
-    if has_manifests:
-        yield from manifest_problems(config, tasks, max_steps)
-    if config.trainer.val_only:
-        return
-    available = len(build_prompts(config, tasks, max_steps)[0])
-    wanted = math.ceil(config.data.train_batch_size * config.algorithm.embodied_sampling.oversample_factor)
-    if wanted > available:
-        factor = given(config, "algorithm.embodied_sampling.oversample_factor")
-        source = f"{len(tasks)} tasks × ({given(config, key)} − {given(config, f'{ENV}.num_holdout_trials')})"
-        allowed = f"a batch (times {factor}) of at most {available}, the training prompts there are: {source}"
-        yield refuse(config, "data.train_batch_size", allowed, "use a smaller batch, or more tasks or trials")
-
-
-def _check_statistics(config: Config, factory: EnvFactory) -> Iterator[str]:
-    """Actions un-normalised for one suite are not those of another. Keys that name no suite (mixtures) may be used in any."""
-    embodied, key, name = config.actor_rollout_ref.embodied, f"{EMBODIED}.unnorm_key", f"{ENV}.env_name"
-    suite = embodied.unnorm_key.removesuffix(NO_NOOPS)
-    if factory.is_other_suite(embodied.env, suite):
-        allowed = f"the statistics of {given(config, name)}, or ones that are of no suite; these are of {suite}"
-        yield refuse(
-            config, key, allowed, f"{name}={suite} to run the suite of the statistics, or {key}={embodied.env.env_name}"
-        )
 
 
 def _workflow(config: Config) -> tuple[Graph | None, list[str]]:

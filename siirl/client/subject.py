@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from siirl.client.env_checks import without_unused
 from siirl.client.export import check_start
+from siirl.config.environments import validation_env
 from siirl.config.evaluation import check_evaluation
 from siirl.config.keys import refuse
 from siirl.config.load import config_to_yaml, read_config
 from siirl.config.overrides import parse_overrides
 from siirl.config.problems import ConfigError
 from siirl.config.reading import Reading
-from siirl.config.schema import Config, ModelConfig
+from siirl.config.schema import Config, ModelConfig, ValEnvConfig
 from siirl.training.checkpoint import STATE, SUMS, Found, newest, open_verified, saved_steps, verify
 from siirl.training.run_folder import config_of, weights_digest
 
@@ -131,6 +133,9 @@ def _only_acting(config: Config) -> Config:
     config.critic.use_critic_model = False
     config.dag.custom_pipeline_fn = None
     config.actor_rollout_ref.ref.path = None
+    embodied = config.actor_rollout_ref.embodied  # what is imagined in training is evaluated where it is validated
+    if embodied.val_env.env_type is not None:
+        embodied.env, embodied.val_env = without_unused(validation_env(embodied)), ValEnvConfig()
     model, default = config.actor_rollout_ref.model, ModelConfig()
     model.lora_rank, model.lora_alpha, model.target_modules = 0, default.lora_alpha, default.target_modules
     return config

@@ -4,13 +4,14 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from siirl.client.prompts import find_prompts
+from siirl.config.environments import TRAINING, environments, validates_in
 from siirl.config.estimate import parameter_counts
 from siirl.config.keys import given
 from siirl.config.placement import show_slots
 from siirl.config.schema import Config
 from siirl.dag.compile import Plan
 from siirl.dag.session import total_steps
-from siirl.data.manifest import build_prompts
 from siirl.embeddings.base import encoder_name
 from siirl.envs.base import ENVS
 from siirl.training.checkpoint import STATE, open_verified, saved_steps
@@ -23,19 +24,26 @@ def summary(config: Config, plan: Plan) -> str:
     Raises:
         ValueError: a file of weights is damaged, or ``trainer.resume_from_path`` is no whole checkpoint.
     """
-    env = config.actor_rollout_ref.embodied.env
-    factory = ENVS.get(env.env_type)
-    tasks, max_steps = factory.tasks(env), env.max_steps or factory.default_max_steps(env)
-    train, validate = map(len, build_prompts(config, tasks, max_steps))
-    numbers = show_slots(sorted(task.task_id for task in tasks)).replace(",", ", ")
+    train, validate = map(len, find_prompts(config))
     rows = [
         ("policy", _policy(config)),
-        ("tasks", f"{len(tasks)} of {env.env_name}: {numbers}; episodes of at most {max_steps} steps"),
+        *(("tasks", line) for line in _tasks(config)),
         *(_validation(config, validate) if config.trainer.val_only else _training(config, plan, train, validate)),
         *(("run folder", line) for line in _run_folder(config, total_steps(config, train))),
     ]
     title = "what would be validated" if config.trainer.val_only else "what would be trained"
     return "\n".join([title, *(f"  {name:<12} {text}" for name, text in rows)])
+
+
+def _tasks(config: Config) -> Iterator[str]:
+    """Of each environment: how many of which suite, and how long episodes are."""
+    envs = environments(config)
+    for name, env in envs.items():
+        factory = ENVS.get(env.env_type)
+        tasks, max_steps = factory.tasks(env), env.max_steps or factory.default_max_steps(env)
+        numbers = show_slots(sorted(task.task_id for task in tasks)).replace(",", ", ")
+        where = f"in {env.env_type}, to {'train' if name == TRAINING else 'validate'}: " if len(envs) > 1 else ""
+        yield f"{where}{len(tasks)} of {env.env_name}: {numbers}; episodes of at most {max_steps} steps"
 
 
 def _policy(config: Config) -> str:
@@ -55,7 +63,8 @@ def _policy(config: Config) -> str:
 def _training(config: Config, plan: Plan, train: int, validate: int) -> Iterator[tuple[str, str]]:
     """Prompts, reward and steps."""
     ref, held_out = config.actor_rollout_ref, config.actor_rollout_ref.embodied.env.num_holdout_trials
-    shared = "" if held_out else ", the same ones (env.num_holdout_trials=0)"
+    alike = not held_out and validates_in(config) == TRAINING
+    shared = ", the same ones (env.num_holdout_trials=0)" if alike else ""
     yield "prompts", f"{train} for training, {validate} for validation{shared}"
     yield "reward", _reward(config, plan)
     if config.dag.custom_pipeline_fn:

@@ -12,6 +12,7 @@ from pathlib import Path
 from siirl.config.acting import check_compiler, check_sampling
 from siirl.config.algorithms import check_critic, check_estimator, check_levels, check_reference, group_too_small
 from siirl.config.cluster import check_machines, check_offload, check_staleness
+from siirl.config.environments import VALIDATION, check_unnamed, seen_by, told_of, validates_in
 from siirl.config.keys import get_value, given, refuse
 from siirl.config.lora import check_lora
 from siirl.config.placement import check_placement
@@ -29,7 +30,7 @@ VIDEOS = (f"{ENV}.video_cfg", f"{ENV}.val_video_cfg")
 def check_config(config: Config) -> list[str]:
     """Every impossible combination, one line each; empty when the config can run."""
     checks = CHECKS if config.trainer.val_only else TRAINING_CHECKS + CHECKS
-    return [line for check in checks for line in check(config)]
+    return list(dict.fromkeys(line for check in checks for line in check(config)))
 
 
 def check_bounds(config: Config) -> Iterator[str]:
@@ -148,6 +149,14 @@ def check_env(config: Config) -> Iterator[str]:
     if get_value(config, stages) > env.num_envs:
         allowed = f"at most {given(config, ENV + '.num_envs')}: each stage needs a simulator slot"
         yield refuse(config, stages, allowed, f"{stages}={env.num_envs}, or a larger {ENV}.num_envs")
+
+
+def check_val_env(config: Config) -> Iterator[str]:
+    """Another environment that validates."""
+    yield from check_unnamed(config)
+    if validates_in(config) == VALIDATION:
+        alone = seen_by(config, VALIDATION)
+        yield from (told_of(config, VALIDATION, line) for line in (*check_env(alone), *check_episode(alone)))
 
 
 def most_held_out(config: Config) -> int:
@@ -278,6 +287,7 @@ CHECKS = (
     check_compiler,
     check_episode,
     check_env,
+    check_val_env,
     check_machines,
     check_placement,
     check_schedule,

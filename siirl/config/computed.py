@@ -5,18 +5,30 @@ follows; it raises ``ValueError(allowed, fix)`` where the numbers have no counte
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from siirl.config.aliases import ACTOR, CHOICES, ENV, MODEL, ROLLOUT, SAMPLING, THEIR_MARK
+from siirl.config.environments import VAL_ENV
 from siirl.config.keys import KEYS, given
 from siirl.config.placement import read_placement
 from siirl.config.schema import Config
+from siirl.config.their_envs import (
+    EVAL_STEPS,
+    EVAL_TYPES,
+    FRAME,
+    SKIP,
+    WORLD_MODEL_ENV,
+    Theirs,
+    image_size,
+    imagined_size,
+    reward,
+    sim_backend,
+    val_env_type,
+    val_max_steps,
+)
 
-SKIP: Any = object()
-Theirs = Mapping[str, Any]
-"""Their names and values, interpolations resolved."""
 Function = Callable[[Theirs, Config], Any]
 
 ENVS, GROUPS, EPOCHS = "env.train.total_num_envs", "algorithm.num_group_envs", "env.train.rollout_epoch"
@@ -114,11 +126,12 @@ def bound(name: str) -> Function:
     """A bound on the mean reward of a group, as one on its accuracy."""
 
     def accuracy(theirs: Theirs, config: Config) -> Any:
-        """The bound / `env.train.reward_coef`, the reward of a success. For LIBERO, which rewards nothing else."""
+        """The bound / `env.train.reward_coef`, the reward of a success. For LIBERO, which rewards nothing else, and for a world
+        model of it."""
         if theirs.get(name) is None:
             return SKIP
         env = config.actor_rollout_ref.embodied.env
-        if env.env_type != "libero":
+        if env.env_type not in ("libero", WORLD_MODEL_ENV):
             fix = f"remove it, or give {SAMPLING}.accuracy_lower_bound and accuracy_upper_bound"
             raise ValueError(f"LIBERO's success reward; with {given(config, f'{ENV}.env_type')} it is no accuracy", fix)
         return theirs[name] / next((theirs[factor] for factor in FACTORS if theirs.get(factor)), 1)
@@ -217,16 +230,6 @@ def top_k(theirs: Theirs, config: Config) -> Any:
     return theirs[TOP_K] or -1
 
 
-def reward(theirs: Theirs, config: Config) -> Any:
-    """In RLinf's own file: `sparse` for LIBERO, else `env`."""
-    return "sparse" if config.actor_rollout_ref.embodied.env.env_type == "libero" else "env"
-
-
-def image_size(theirs: Theirs, config: Config) -> Any:
-    """In RLinf's own file: 224 for ManiSkill."""
-    return 224 if config.actor_rollout_ref.embodied.env.env_type == "maniskill" else SKIP
-
-
 def same(name: str) -> Function:
     """A setting that has one name here and another there."""
 
@@ -253,6 +256,10 @@ COMPUTED = (
     Computed("critic.loss_coef", ("algorithm.loss_type",), loss_coef),
     Computed("algorithm.reward", (THEIR_MARK,), reward),
     Computed(f"{ENV}.image_size", (THEIR_MARK,), image_size),
+    Computed(f"{ENV}.image_size", (FRAME,), imagined_size),
+    Computed(f"{ENV}.sim_backend", (THEIR_MARK,), sim_backend),
+    Computed(f"{VAL_ENV}.env_type", EVAL_TYPES, val_env_type),
+    Computed(f"{VAL_ENV}.max_steps", (EVAL_STEPS,), val_max_steps),
     Computed(f"{ENV}.num_envs", (ENVS, GROUPS), num_envs),
     Computed("data.train_batch_size", (ENVS, GROUPS, EPOCHS, STEPS, CHUNK_STEPS, RESET), train_batch_size),
     Computed(f"{ACTOR}.ppo_mini_batch_size", (BATCH,), ppo_mini_batch_size),

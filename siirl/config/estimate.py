@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from siirl.config.activations import FP32, Forward, acting_bytes, activation_bytes, copy_bytes
+from siirl.config.environments import VALIDATION, environments
 from siirl.config.lora import adapter_parameters
 from siirl.config.placement import WORKER_ROLES, Placement, place, slots_per_machine, spread
 from siirl.config.schema import Config, EmbodiedConfig, EnvConfig
@@ -157,15 +158,18 @@ def _trajectories(config: Config) -> Row:
 
 def _simulators(config: Config, placement: Placement) -> list[Row]:
     """Of the machine with the most simulators; those of other kinds than were measured are left out."""
-    env = config.actor_rollout_ref.embodied.env
-    each = _simulator_gib(env)
-    if each is None:
-        return []
-    slots = spread(len(placement["rollout"]) * env.num_envs, placement["env"])
-    machines = Counter(slot // slots_per_machine(config) for slot in slots)
-    most = max(machines.values())
-    alike = all(machines[machine] == most for machine in range(config.trainer.nnodes))
-    return [Row("machine" if alike else "machine with the most simulators", f"{most} simulators", most * each)]
+    rows = []
+    for name, env in environments(config).items():
+        each = _simulator_gib(env)
+        if each is None:
+            continue
+        slots = spread(len(placement["rollout"]) * env.num_envs, placement["env"])
+        machines = Counter(slot // slots_per_machine(config) for slot in slots)
+        most = max(machines.values())
+        alike = all(machines[machine] == most for machine in range(config.trainer.nnodes))
+        what = f"{most} simulators{' to validate' if name == VALIDATION else ''}"
+        rows.append(Row("machine" if alike else "machine with the most simulators", what, most * each))
+    return rows
 
 
 def _simulator_gib(env: EnvConfig) -> float | None:

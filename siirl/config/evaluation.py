@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from siirl.config.checks import EMBODIED, ENV, check_env, check_episode, check_p
 from siirl.config.cluster import check_machines
 from siirl.config.keys import get_value, refuse
 from siirl.config.placement import check_placement
-from siirl.config.schema import Config
+from siirl.config.schema import Config, WorldModelConfig
 
 FOLDER, SPLIT, SUITES = "evaluate.folder", "evaluate.split", "evaluate.suites"
 
@@ -40,6 +41,11 @@ MEANING = (
     f"{ENV}.camera_fov",
     f"{ENV}.antialiasing",
     f"{ENV}.max_texture_size",
+    *(
+        f"{ENV}.world_model.{field.name}"
+        for field in fields(WorldModelConfig)
+        if field.name not in ("batch_size", "offload", "use_torch_compile")
+    ),
 )
 """Keys that decide which episodes are run and how they go, beside suites and statistics. All others (simulators, machines,
 placement, time limits) may change when an evaluation is gone on with."""

@@ -195,15 +195,37 @@ class VideoConfig:
 
 
 @dataclass
+class WorldModelConfig:
+    """A video model that imagines a simulator (docs/world_model.md)."""
+
+    wm_env_type: str = key("libero", "The simulator that it imagines, as env_type knows it: tasks, instructions and episode lengths are that one's.")
+    path: str | None = key(None, "Folder of the model in the published layout: config.json, safetensors, vae/, resnet_rm.pth, dataset_statistics.json and dataset/. null only for a plan.")
+    initial_image_path: str | None = key(None, "Folder of the recorded first frames that episodes start from; null: dataset in path.")
+    stats_path: str | None = key(None, "dataset_statistics.json whose q01 and q99 normalise actions for the model; null: the file in path.")
+    model_path: str | None = key(None, "Folder of the transformer's config.json and safetensors, or one of its files; null: path.")
+    vae_path: str | None = key(None, "Folder of the autoencoder of frames; null: vae in path.")
+    reward_model_path: str | None = key(None, "Weights of the classifier that sees success in a frame; null: resnet_rm.pth in path.")
+    chunk: int = key(8, "Actions, and frames imagined for them, per call; the model was trained with it, and the policy's action_chunks_len must be the same.", minimum=1)
+    condition_frame_length: int = key(4, "Last frames that the next ones are imagined from, as the model was trained.", minimum=1)
+    num_sampling_steps: int = key(10, "Denoising steps of a chunk.", minimum=1)
+    use_timestep_transform: bool = key(True, "Shift the timesteps of denoising for the size of the frames, as the model was trained.")
+    use_torch_compile: bool = key(False, "Compile the model's blocks with torch.compile at the first chunk; costs minutes.")
+    dtype: str = key("bf16", "Computation type of the model.", choices=("fp32", "bf16"))
+    success_threshold: float = key(0.5, "An episode has succeeded in the first frame to which the classifier gives at least this probability; 0.5 is as published, where it is rounded.", above=0, maximum=1)
+    offload: bool = key(False, "The model rests in host memory between rollouts (accelerators only).")
+    batch_size: int | None = key(None, "Most slots imagined at once, which bounds memory; 1: bits do not depend on which slots ask together; null: all that ask.", minimum=1)
+
+
+@dataclass
 class EnvConfig:
     """The simulator: tasks, episodes and rendering."""
 
-    env_type: str = key("libero", "Environment library: libero or maniskill.")
+    env_type: str = key("libero", "Environment library: libero, maniskill or, for a world model, opensora_wm.")
     env_name: str = key("libero_spatial", "Task suite. For LIBERO: libero_spatial, libero_object, libero_goal, libero_10 (= libero_long), libero_90; for ManiSkill the id of a task, e.g. PickCube-v1.")
     task_ids: list[int] | None = key(None, "Tasks of the suite to use; null: all.")
     num_envs: int = key(2, "Simulator slots per rollout worker.", minimum=1)
     max_steps: int | None = key(None, "Steps after which an episode is truncated; null: the suite's usual number.", minimum=1)
-    sim_backend: str = key("cpu", "ManiSkill only: where it simulates and renders. cpu: one simulator per process; gpu: all num_envs of a rollout worker in one batch, which step together.", choices=("cpu", "gpu"))
+    sim_backend: str = key("cpu", "Where ManiSkill simulates and renders: cpu, one simulator per process; gpu, all num_envs of a rollout worker in one batch, which step together. Where a world model computes.", choices=("cpu", "gpu"))
     asset_dir: str | None = key(None, "ManiSkill only: folder of the assets that some of its tasks need, as its own MS_ASSET_DIR; null: that variable, else ~/.maniskill.")
     num_steps_wait: int = key(10, "LIBERO only: steps with a still arm after each reset, for objects to settle.", minimum=0)
     num_trials_per_task: int = key(50, "Initial states used of each task; with ManiSkill the seeds from 0 on.", minimum=1)
@@ -218,8 +240,21 @@ class EnvConfig:
         None, "LIBERO only: shrink textures to this side in a copy cached per user: half the memory, images differ by 0.4 of 255 on average; null: as published.", minimum=64
     )
     step_timeout: float = key(120.0, "Longest time a simulator may take for one chunk or reset, seconds; then it is replaced. trainer.backend=inline cannot interrupt a simulator and waits.", above=0)
+    world_model: WorldModelConfig = section(WorldModelConfig, "A world model in the simulator's place; opensora_wm only.")
     video_cfg: VideoConfig = section(VideoConfig, "Videos of training episodes.")
     val_video_cfg: VideoConfig = section(VideoConfig, "Videos of validation and evaluation episodes.")
+
+
+@dataclass
+class ValEnvConfig:
+    """Another environment for validation and evaluation, e.g. the simulator that a world model imagines. What is not named here is as in env."""
+
+    env_type: str | None = key(None, "Environment library of validation; null: that of env, and then nothing else is named here.")
+    num_envs: int | None = key(None, "As env.num_envs; null: the same.", minimum=1)
+    max_steps: int | None = key(None, "As env.max_steps; null: the same.", minimum=1)
+    sim_backend: str | None = key(None, "As env.sim_backend; null: the same.", choices=("cpu", "gpu"))
+    num_trials_per_task: int | None = key(None, "As env.num_trials_per_task; null: the same.", minimum=1)
+    num_holdout_trials: int | None = key(None, "As env.num_holdout_trials: validation runs the last this many trials, or all with 0; null: the same.", minimum=0)
 
 
 @dataclass
@@ -239,6 +274,7 @@ class EmbodiedConfig:
     num_images_in_input: int = key(1, "Camera views the policy sees: 1 main, 2 main and wrist; as many as the checkpoint was trained with.", choices=(1, 2))
     unnorm_key: str = key("libero_spatial", "Entry of dataset_statistics.json to un-normalise actions with; <suite> also finds <suite>_no_noops. A suite's must be that of env.env_name.")
     env: EnvConfig = section(EnvConfig, "The simulator.")
+    val_env: ValEnvConfig = section(ValEnvConfig, "Another environment for validation.")
 
 
 @dataclass

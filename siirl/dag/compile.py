@@ -1,10 +1,11 @@
 """From a graph and a config to a plan: which node runs in which order, and which role lives on which slot."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from siirl.config.environments import TRAINING, VALIDATION, environments
 from siirl.config.keys import given, refuse
 from siirl.config.placement import (
     PLACEMENT,
@@ -18,7 +19,7 @@ from siirl.config.placement import (
     slots_per_machine,
     spread,
 )
-from siirl.config.schema import Config
+from siirl.config.schema import Config, EnvConfig
 from siirl.dag.graph import Graph, Node
 from siirl.envs.base import ENVS
 
@@ -39,6 +40,21 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Process:
+    """A simulator process.
+
+    Attributes:
+        slots: simulator slots that it holds.
+        env: the environment that runs in it, see `siirl.config.environments`.
+        lock_step: whether its slots step together, see `siirl.envs.base.EnvFactory`.
+    """
+
+    slots: int
+    env: str = TRAINING
+    lock_step: bool = False
+
+
+@dataclass(frozen=True)
 class Plan:
     """What runs where.
 
@@ -46,7 +62,7 @@ class Plan:
         nodes: the graph's nodes in execution order.
         slots: every slot of the declared cluster.
         placement: role → slot numbers, ascending; only roles that are used.
-        processes: simulator slots of each simulator process of a rollout worker.
+        processes: the simulator processes of a rollout worker, those of the training environment first.
         env_slots: for each rollout worker, in the order of ``placement["rollout"]``, and each of its simulator
             processes, the slot where that lives.
     """
@@ -54,7 +70,7 @@ class Plan:
     nodes: tuple[Node, ...]
     slots: tuple[Slot, ...]
     placement: Placement
-    processes: tuple[int, ...]
+    processes: tuple[Process, ...]
     env_slots: tuple[tuple[int, ...], ...]
 
     @property
@@ -112,9 +128,8 @@ class Plan:
     def _holds(self, slot: Slot) -> list[str]:
         """What lives on a slot: simulators, roles, weights."""
         parts = []
-        processes = [zip(row, self.processes, strict=True) for row in self.env_slots]
-        if simulators := sum(count for row in processes for place, count in row if place == slot.index):
-            parts.append(f"{simulators} simulator{'s' * (simulators > 1)}")
+        here = [p for row in self.env_slots for at, p in zip(row, self.processes, strict=True) if at == slot.index]
+        parts += simulators(here)
         if roles := [role for role in WORKER_ROLES if slot.index in self.placement.get(role, ())]:
             parts.append(", ".join(roles))
         return [*parts, *self._weights(slot.index)]
@@ -128,6 +143,13 @@ class Plan:
             yield "the whole weights" + (", shared by rollout and actor" if acts else "")
         else:
             yield f"1/{len(ranks)} of the weights" + (", and whole ones to act with" if acts else "")
+
+
+def simulators(processes: Sequence[Process]) -> Iterator[str]:
+    """How many slots some processes hold, in words: of the training environment, and of one that only validates."""
+    for env, what in ((TRAINING, ""), (VALIDATION, " to validate")):
+        if count := sum(process.slots for process in processes if process.env == env):
+            yield f"{count} simulator{'s' * (count > 1)}{what}"
 
 
 def compile_plan(graph: Graph, config: Config) -> Plan:
@@ -147,10 +169,11 @@ def compile_plan(graph: Graph, config: Config) -> Plan:
         Slot(i, i // on_machine, f"cuda:{i % on_machine}" if gpus else "cpu") for i in range(slot_count(config))
     )
     placement = place(config, _used_roles(graph, config))
-    processes = _processes(config)
-    row = spread(len(placement["rollout"]) * len(processes), placement["env"])
-    env_slots = tuple(tuple(row[i : i + len(processes)]) for i in range(0, len(row), len(processes)))
-    return Plan(_used_nodes(graph, config), slots, placement, processes, env_slots)
+    processes = {env: _processes(settings, env) for env, settings in environments(config).items()}
+    kinds = [_env_slots(placement, len(ones)) for ones in processes.values()]
+    env_slots = tuple(tuple(at for row in rows for at in row) for rows in zip(*kinds, strict=True))
+    all_processes = tuple(process for ones in processes.values() for process in ones)
+    return Plan(_used_nodes(graph, config), slots, placement, all_processes, env_slots)
 
 
 def placement_problems(graph: Graph, config: Config) -> list[str]:
@@ -162,7 +185,8 @@ def placement_problems(graph: Graph, config: Config) -> list[str]:
     """
     problems = list(check_roles(config, _used_roles(graph, config)))
     placed, _ = read_placement(config)
-    envs, rollouts, processes = len(placed.get("env", ())), len(placed.get("rollout", ())), len(_processes(config))
+    envs, rollouts = len(placed.get("env", ())), len(placed.get("rollout", ()))
+    processes = max(len(_processes(settings, env)) for env, settings in environments(config).items())
     if rollouts and envs > rollouts * processes:
         key = "actor_rollout_ref.embodied.env.num_envs"
         there = f"rollout slots ({rollouts}) times {given(config, key)} make so many simulator processes"
@@ -180,9 +204,16 @@ def _used_roles(graph: Graph, config: Config) -> set[str]:
     return {"env"} | {node.role for node in _used_nodes(graph, config)} - {"driver"}
 
 
-def _processes(config: Config) -> tuple[int, ...]:
-    """The simulator slots of each process of a rollout worker: as few processes as can hold them, with one more or less each."""
-    env = config.actor_rollout_ref.embodied.env
-    count = math.ceil(env.num_envs / ENVS.get(env.env_type).max_slots_per_process(env))
-    each, rest = divmod(env.num_envs, count)
-    return tuple(each + (process < rest) for process in range(count))
+def _processes(settings: EnvConfig, env: str) -> tuple[Process, ...]:
+    """The simulator processes of an environment that a rollout worker has: as few as can hold its slots, with one more or less
+    each."""
+    factory = ENVS.get(settings.env_type)
+    count = math.ceil(settings.num_envs / factory.max_slots_per_process(settings))
+    each, rest = divmod(settings.num_envs, count)
+    return tuple(Process(each + (number < rest), env, factory.lock_step) for number in range(count))
+
+
+def _env_slots(placement: Placement, count: int) -> list[list[int]]:
+    """Of each rollout worker's ``count`` processes of one environment the slots where they live."""
+    row = spread(len(placement["rollout"]) * count, placement["env"])
+    return [row[i : i + count] for i in range(0, len(row), count)]

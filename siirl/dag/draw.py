@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from siirl.config.placement import show_slots
-from siirl.dag.compile import Plan
+from siirl.dag.compile import Plan, simulators
 from siirl.dag.graph import Node
 
 NODE = "●"
@@ -48,8 +48,8 @@ def _where(plan: Plan, node: Node) -> str:
     slots = plan.placement[node.role]
     text = f"{node.role} on {_slots(slots)}"
     if node.role == "rollout":
-        count, envs = len(slots) * sum(plan.processes), plan.placement["env"]
-        text += f", {count} simulator{'s' * (count > 1)}" + (f" on {_slots(envs)}" if envs != slots else "")
+        text += "".join(f", {count}" for count in simulators(plan.processes * len(slots)))
+        text += f" on {_slots(envs)}" if (envs := plan.placement["env"]) != slots else ""
     return text
 
 

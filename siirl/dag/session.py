@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from siirl.config.environments import validates_in
 from siirl.config.load import config_to_dict
 from siirl.config.schema import Config
 from siirl.data.manifest import Prompt
@@ -111,7 +112,8 @@ class Session:
     def validation_specs(self) -> list[EpisodeSpec]:
         """Every validation prompt, `val_kwargs.n` times; the same seeds at every step."""
         n = self.config.actor_rollout_ref.rollout.val_kwargs.n
-        return episode_specs(self._validation_prompts, n=n, seed=self.config.trainer.seed, step=None)
+        seed, env = self.config.trainer.seed, validates_in(self.config)
+        return episode_specs(self._validation_prompts, n=n, seed=seed, step=None, env=env)
 
     def validation_metrics(self, summaries: Sequence[EpisodeSummary]) -> dict[str, float]:
         """Log the episodes; returns their ``val/*``, remembering the success rate of the first and of the latest one after it."""

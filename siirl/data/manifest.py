@@ -102,27 +102,24 @@ def build_prompts(config: Config, tasks: Sequence[TaskInfo], max_steps: int) -> 
     return train, validate
 
 
-def ensure_manifests(config: Config, tasks: Sequence[TaskInfo], max_steps: int) -> tuple[list[Prompt], list[Prompt]]:
-    """`build_prompts`, kept in ``data.train_files`` and ``data.val_files``; with ``trainer.val_only`` in the latter alone.
+def ensure_manifests(config: Config, train: list[Prompt], validate: list[Prompt]) -> None:
+    """Keep prompts in ``data.train_files`` and ``data.val_files``; with ``trainer.val_only`` in the latter alone.
 
     A file that is not there yet is written, atomically; one that is there must hold exactly these prompts.
 
     Raises:
-        ValueError: as `manifest_problems` tells, or as `build_prompts`.
+        ValueError: as `manifest_problems` tells.
     """
-    if problems := manifest_problems(config, tasks, max_steps):
+    if problems := manifest_problems(config, train, validate):
         raise ValueError("\n".join(problems))
-    train, validate = build_prompts(config, tasks, max_steps)
     for _, file, table in _files(config, train, validate):
         if not file.exists():
             write_atomically(file, partial(pq.write_table, table))
-    return train, validate
 
 
-def manifest_problems(config: Config, tasks: Sequence[TaskInfo], max_steps: int) -> list[str]:
-    """What is wrong with the files that are there: no Parquet manifest, or other prompts than the config asks for (both
-    are shown). Raises ValueError as `build_prompts`."""
-    files = _files(config, *build_prompts(config, tasks, max_steps))
+def manifest_problems(config: Config, train: list[Prompt], validate: list[Prompt]) -> list[str]:
+    """What is wrong with the files that are there: no Parquet manifest, or other prompts than these (both are shown)."""
+    files = _files(config, train, validate)
     found = [_problem(key, file, table) for key, file, table in files if file.exists()]
     return [problem for problem in found if problem is not None]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from siirl.config.environments import TRAINING
 from siirl.data.manifest import Prompt
 from siirl.data.trajectory import EpisodeSpec
 
@@ -83,7 +84,7 @@ class PromptSampler:
 
 
 def episode_specs(
-    prompts: Sequence[Prompt], *, n: int, seed: int, step: int | None, first_group: int = 0
+    prompts: Sequence[Prompt], *, n: int, seed: int, step: int | None, first_group: int = 0, env: str = TRAINING
 ) -> list[EpisodeSpec]:
     """A group of ``n`` episodes for each prompt, group after group, with reproducible seeds.
 
@@ -94,11 +95,12 @@ def episode_specs(
         step: the training step; None for validation, whose seeds hang on the prompt alone, so that every validation
             runs the same episodes, whatever the step and whatever else is validated.
         first_group: number of the first group, for a step that rolls out several batches.
+        env: the environment that they run in.
     """
     specs = []
     for group_id, prompt in enumerate(prompts, start=first_group):
         key = _validation_key(prompt) if step is None else (TRAIN, step, group_id)
-        specs += _group(prompt, n, seed, key, group_id)
+        specs += _group(prompt, n, seed, key, group_id, env)
     return specs
 
 
@@ -122,7 +124,9 @@ def _validation_key(prompt: Prompt) -> tuple[int, ...]:
     return VALIDATE, prompt.task_id, prompt.trial_id
 
 
-def _group(prompt: Prompt, n: int, seed: int, key: tuple[int, ...], group_id: int) -> list[EpisodeSpec]:
+def _group(
+    prompt: Prompt, n: int, seed: int, key: tuple[int, ...], group_id: int, env: str = TRAINING
+) -> list[EpisodeSpec]:
     env_seed = _derive(seed, key, bits=32)  # NumPy's global generator, which simulators use, takes 32 bits
     return [
         EpisodeSpec(
@@ -135,6 +139,7 @@ def _group(prompt: Prompt, n: int, seed: int, key: tuple[int, ...], group_id: in
             index=index,
             env_seed=env_seed,
             action_seed=_derive(seed, (*key, index), bits=63),
+            env=env,
         )
         for index in range(n)
     ]

@@ -5,6 +5,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from siirl.config.environments import TRAINING
+
 CANCELLED = "cancelled"
 """The drop reason of an episode that still ran when its batch had enough groups."""
 
@@ -23,6 +25,7 @@ class EpisodeSpec:
         index: position of the episode in its group, in [0, n).
         env_seed: seeds the simulator's own randomness; equal within a group, so that its episodes start alike.
         action_seed: seeds the sampling of actions; different for every episode.
+        env: which of the run's environments it runs in, see `siirl.config.environments`.
     """
 
     suite: str
@@ -34,6 +37,7 @@ class EpisodeSpec:
     index: int
     env_seed: int
     action_seed: int
+    env: str = TRAINING
 
     @property
     def prompt_id(self) -> str:

@@ -110,6 +110,10 @@ class Env(Protocol):
         """Execute ``actions`` float32 [S, N, D] (un-normalised) in ``slots``, each until its episode ends."""
         ...
 
+    def rest(self) -> None:
+        """Give back what only steps need, such as an accelerator's memory: for a while there will be none. Episodes that run stay."""
+        ...
+
     def close(self) -> None:
         """Free the simulator; the env cannot be used afterwards."""
         ...
@@ -125,6 +129,9 @@ class EnvFactory(Protocol):
     any_suite: bool
     """Whether a process can run episodes of any suite; else only of the ``env_name`` that it was built for."""
 
+    imagined: bool
+    """Whether it is a world model: one camera, states of zeros, and chunks of exactly `env.world_model.chunk` actions."""
+
     unused_keys: frozenset[str]
     """Keys of `EnvConfig` that mean nothing here: values other than the default are refused."""
 
@@ -138,6 +145,11 @@ class EnvFactory(Protocol):
     @staticmethod
     def has_wrist_camera(config: EnvConfig) -> bool:
         """Whether a camera on the wrist can be rendered."""
+        ...
+
+    @staticmethod
+    def native_actions(actions: np.ndarray) -> np.ndarray:
+        """The policy's actions, float32 [..., D], as the simulator itself takes them: what world models of it learn from."""
         ...
 
     @staticmethod

@@ -1,20 +1,26 @@
 """Episodes of scripted experts, recorded as demonstrations: what is the same for every simulator.
 
 The expert's actions are disturbed on their way to the simulator and stored undisturbed: the policy that learns from
-them sees states off the ideal path, and how to come back (https://arxiv.org/abs/1703.09327).
+them sees states off the ideal path, and how to come back (https://arxiv.org/abs/1703.09327). Rollouts, which a world model learns
+from, hold instead what the simulator was told and showed, whoever acted and however it ended.
 """
 
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from siirl.config.schema import EnvConfig
 from siirl.data.lerobot import Episode, Shard, ShardWriter
+from siirl.envs.base import EnvObs
+
+if TYPE_CHECKING:  # only rollouts of a policy have a use for PyTorch
+    from siirl.policies.base import Policy
 
 PUSH_STEPS = 4
 PARTIAL = ".partial-{}.mp4"
@@ -30,12 +36,16 @@ class Settings:
         seed: seeds noise, and what else is random.
         out: folder of the dataset.
         pushes: see `disturb`.
+        rollouts: whether rollouts are recorded, see `rollout`, and not demonstrations.
+        policy: folder of a policy that acts in the expert's place, in rollouts alone.
     """
 
     env: EnvConfig
     seed: int
     out: Path
     pushes: float = 0.0
+    rollouts: bool = False
+    policy: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -52,21 +62,30 @@ class Recording:
     """What an episode of L steps leaves.
 
     Attributes:
-        states: float32 [L, D], before each action.
+        states: float32 [L, D], before each action, and one more after the last where rollouts are recorded.
         actions: float32 [L, A], undisturbed.
-        frames: uint8 [L, H, W, 3], before each action.
+        executed: float32 [L, A], as the simulator took them.
+        frames: uint8 [L, H, W, 3], as the states.
+        success: whether the last action reached the goal.
     """
 
     states: list[np.ndarray] = field(default_factory=list)
     actions: list[np.ndarray] = field(default_factory=list)
+    executed: list[np.ndarray] = field(default_factory=list)
     frames: list[np.ndarray] = field(default_factory=list)
+    success: bool = False
+
+    def look(self, obs: EnvObs) -> None:
+        """Append a one-row observation."""
+        self.frames.append(obs.main_images[0])
+        self.states.append(obs.states[0])
 
 
 class Demonstrator(Protocol):
     """A simulator of one task, with an expert in it."""
 
-    def episode(self, settings: Settings, trial_id: int, noise: float, attempt: int) -> Recording | None:
-        """Run the expert once; None if it fails."""
+    def episode(self, settings: Settings, trial_id: int, noise: float, attempt: int) -> Recording:
+        """Run the expert, or the settings' policy, once."""
         ...
 
     def close(self) -> None:
@@ -143,10 +162,37 @@ def collect(expertise: Expertise, settings: Settings, job: Job) -> tuple[Shard, 
         for trial in job.trials:
             for attempt in range(expertise.attempts):
                 episodes += 1
-                solved = demonstrator.episode(settings, trial, job.noise, attempt)
-                if solved is not None:
+                found = demonstrator.episode(settings, trial, job.noise, attempt)
+                if found.success or settings.rollouts:
                     labels = {"task_id": job.task_id, "trial_id": trial, "noise": job.noise}
-                    vectors = np.stack(solved.states), np.stack(solved.actions)
-                    shard.add(Episode(instruction, *vectors, labels), np.stack(solved.frames))
+                    labels |= {"success": found.success} if settings.rollouts else {}
+                    vectors = np.stack(found.states), recorded_actions(found, settings.rollouts)
+                    shard.add(Episode(instruction, *vectors, labels), np.stack(found.frames))
                     break
     return shard.close(), episodes
+
+
+def recorded_actions(recording: Recording, rollouts: bool) -> np.ndarray:
+    """What is stored beside the frames, float32 [F, A]: in a demonstration what the expert wanted, in a rollout what was
+    executed, and zeros beside the last frame, which has no action."""
+    if not rollouts:
+        return np.stack(recording.actions)
+    return np.stack([*recording.executed, np.zeros_like(recording.executed[0])])
+
+
+def policy_actions(folder: Path, observe: Callable[[], EnvObs], rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """The actions of a policy, float32 [A] each, sampled; it looks again whenever a chunk is used up."""
+    from siirl.policies.base import Sampling
+
+    policy = _policy(folder)
+    while True:
+        sampling = Sampling(True, 1.0, seeds=[int(rng.integers(2**31))])
+        yield from policy.act(policy.prepare(observe()), sampling).actions[0].numpy()
+
+
+@cache
+def _policy(folder: Path) -> "Policy":
+    """One of each for the process."""
+    from siirl.policies.load import load_policy
+
+    return load_policy(folder, dtype="fp32")

@@ -10,10 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from siirl.config.environments import TRAINING
 from siirl.data.trajectory import EpisodeSpec
 
 Task = tuple[str, int]
 """Suite and task_id: what a simulator holds."""
+
+Place = tuple[str, Task | None]
+"""An environment, and what its simulator holds."""
 
 ExpectedSteps = Mapping[Task, float]
 """Environment steps that a task's episodes are expected to take."""
@@ -22,10 +26,10 @@ ExpectedSteps = Mapping[Task, float]
 class EpisodeSource(Protocol):
     """Where rollout roles get their episodes; several of them may share one, from several machines."""
 
-    def take(self, slot: str, held: Task | None) -> EpisodeSpec | None:
+    def take(self, slot: str, held: Task | None, env: str = TRAINING) -> EpisodeSpec | None:
         """The next episode for ``slot`` (a name unique in the cluster), whose simulator holds the task ``held``, if any.
 
-        None when nothing waits.
+        None when nothing waits for the environment ``env``, whose simulator that is.
         """
         ...
 
@@ -58,14 +62,14 @@ class EpisodeQueue:
     """
 
     def __init__(self, specs: Iterable[EpisodeSpec], expected_steps: ExpectedSteps | None = None) -> None:
-        self._tasks: dict[Task, Waiting] = {}
+        self._tasks: dict[Place, Waiting] = {}
         self._first: deque[EpisodeSpec] = deque()
-        self._holds: dict[str, Task | None] = {}
-        self._holders: Counter[Task | None] = Counter()
+        self._holds: dict[str, Place] = {}
+        self._holders: Counter[Place] = Counter()
         known = expected_steps or {}
         for order, spec in enumerate(specs):
             steps = known.get(task_of(spec), spec.max_steps)
-            waiting = self._tasks.setdefault(task_of(spec), Waiting())
+            waiting = self._tasks.setdefault((spec.env, task_of(spec)), Waiting())
             waiting.heap.append((-steps, order, spec))
             waiting.work += steps
         for waiting in self._tasks.values():
@@ -75,16 +79,17 @@ class EpisodeQueue:
         """Episodes that wait."""
         return len(self._first) + sum(len(waiting.heap) for waiting in self._tasks.values())
 
-    def take(self, slot: str, held: Task | None) -> EpisodeSpec | None:
+    def take(self, slot: str, held: Task | None, env: str = TRAINING) -> EpisodeSpec | None:
         """See `EpisodeSource.take`."""
-        self._note(slot, held)
-        if self._first:
-            spec = self._first.popleft()
-        elif self._tasks:
-            spec = self._pop(held if held in self._tasks else self._neediest())
+        self._note(slot, (env, held))
+        spec = next((spec for spec in self._first if spec.env == env), None)
+        if spec is not None:
+            self._first.remove(spec)
+        elif place := (env, held) if (env, held) in self._tasks else self._neediest(env):
+            spec = self._pop(place)
         else:
             return None
-        self._note(slot, task_of(spec))
+        self._note(slot, (env, task_of(spec)))
         return spec
 
     def put_back(self, spec: EpisodeSpec) -> None:
@@ -98,29 +103,29 @@ class EpisodeQueue:
         self._tasks.clear()
         return count
 
-    def _note(self, slot: str, task: Task | None) -> None:
+    def _note(self, slot: str, place: Place) -> None:
         """Keep count of the slots that hold each task."""
         if slot in self._holds:
             self._holders[self._holds[slot]] -= 1
-        self._holds[slot] = task
-        self._holders[task] += 1
+        self._holds[slot] = place
+        self._holders[place] += 1
 
-    def _neediest(self) -> Task:
-        """The task with the most expected steps per slot that holds it; ties go to the one that was given first."""
+    def _neediest(self, env: str) -> Place | None:
+        """The environment's task with the most expected steps per slot that holds it; ties go to the one that was given first."""
 
-        def need(task: Task) -> tuple[float, float]:
-            work, holders = self._tasks[task].work, self._holders[task]
+        def need(place: Place) -> tuple[float, float]:
+            work, holders = self._tasks[place].work, self._holders[place]
             return (work / holders if holders else float("inf")), work
 
-        return max(self._tasks, key=need)
+        return max((place for place in self._tasks if place[0] == env), key=need, default=None)
 
-    def _pop(self, task: Task) -> EpisodeSpec:
+    def _pop(self, place: Place) -> EpisodeSpec:
         """The longest expected episode of a task; a task without episodes is forgotten."""
-        waiting = self._tasks[task]
+        waiting = self._tasks[place]
         negative, _, spec = heapq.heappop(waiting.heap)
         waiting.work += negative
         if not waiting.heap:
-            del self._tasks[task]
+            del self._tasks[place]
         return spec
 
 

@@ -72,7 +72,10 @@ class Rollout:
     ) -> None:
         self.policy = policy
         self.name = name
-        self.max_batch = 1 if deterministic else math.ceil(pool.num_slots / pipeline_stage_num)
+        together = max(
+            Counter(pool.envs).values()
+        )  # slots of one environment run at a time, or more where they are mixed
+        self.max_batch = 1 if deterministic else math.ceil(together / pipeline_stage_num)
         self.lock = threading.Lock()
         self._notebook = notebook or Notebook(name)
         self._slots = Slots(pool, self._notebook)
@@ -122,6 +125,7 @@ class Rollout:
                 if run.ready and not run.gated:
                     yield from self._act(run)
             yield from self._give_up(run)
+            self._slots.rest()
         finally:
             with self._news:
                 self._current = None
@@ -146,7 +150,7 @@ class Rollout:
         """Hand the next waiting episode, if any, to a free slot."""
         if run.cancelled:
             return
-        spec = run.queue.take(f"{self.name}/{slot}", self._slots.held.get(slot))
+        spec = run.queue.take(f"{self.name}/{slot}", self._slots.held.get(slot), self._slots.envs[slot])
         if spec is None:
             return
         if not run.gated:

@@ -32,9 +32,14 @@ class Died:
 
 
 class EnvPool(Protocol):
-    """Simulator slots that work in the background. Each slot has at most one request under way."""
+    """Simulator slots that work in the background. Each slot has at most one request under way.
+
+    Attributes:
+        envs: of each slot the environment that runs in it, see `siirl.config.environments`.
+    """
 
     num_slots: int
+    envs: Sequence[str]
 
     def reset(self, slot: int, spec: EpisodeSpec) -> None:
         """Ask for a new episode."""
@@ -42,6 +47,10 @@ class EnvPool(Protocol):
 
     def step(self, slot: int, actions: np.ndarray) -> None:
         """Ask for a chunk of actions, float32 [N, D], to be executed."""
+        ...
+
+    def rest(self) -> None:
+        """Nothing will be asked for a while, see `Env.rest`."""
         ...
 
     def wait(self, block: bool) -> Sequence[Ready | Died]:
@@ -66,7 +75,7 @@ class Slots:
 
     def __init__(self, pool: EnvPool, notebook: Notebook) -> None:
         self._pool, self._notebook = pool, notebook
-        self.num_slots = pool.num_slots
+        self.num_slots, self.envs = pool.num_slots, pool.envs
         self.held: dict[int, Task] = {}
         self.under_way: dict[int, tuple[str, float]] = {}
         self._free_since: dict[int, float] = {}
@@ -87,6 +96,10 @@ class Slots:
         self._clock()
         self.under_way[slot] = "sim", self._busy_until
         self._pool.step(slot, actions)
+
+    def rest(self) -> None:
+        """See `EnvPool.rest`."""
+        self._pool.rest()
 
     def wait(self, block: bool) -> Sequence[Ready | Died]:
         """See `EnvPool.wait`."""

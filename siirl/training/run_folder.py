@@ -17,6 +17,15 @@ from siirl.training.checkpoint import STATE, CheckpointManager, read, verify
 LOCK = ".lock"
 
 EMBODIED = "actor_rollout_ref.embodied"
+WORLD_MODEL = (
+    "wm_env_type",
+    "chunk",
+    "condition_frame_length",
+    "num_sampling_steps",
+    "use_timestep_transform",
+    "dtype",
+    "success_threshold",
+)
 MEANING = (
     "data.shuffle",
     "trainer.seed",
@@ -47,6 +56,7 @@ MEANING = (
     f"{EMBODIED}.env.image_size",
     f"{EMBODIED}.env.antialiasing",
     f"{EMBODIED}.env.max_texture_size",
+    *(f"{EMBODIED}.env.world_model.{name}" for name in WORLD_MODEL),
     "critic.use_critic_model",
     "critic.position",
     "dag.custom_pipeline_fn",

@@ -10,7 +10,9 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
+from siirl.config.environments import environments
 from siirl.config.schema import Config
+from siirl.dag.compile import Process
 from siirl.envs.base import ENVS, EnvObs, StepResult
 from siirl.observe.timeline import Clock, Span
 from siirl.roles.slots import Died, Ready
@@ -32,18 +34,17 @@ class EnvWorker:
     Args:
         config: the run's config.
         device: torch device of the slot where it lives, numbered on its machine.
-        held: simulator slots of this process.
+        process: what it holds.
     """
 
-    def __init__(self, config: Config, device: str, held: int) -> None:
-        embodied = config.actor_rollout_ref.embodied
+    def __init__(self, config: Config, device: str, process: Process) -> None:
+        env = replace(environments(config)[process.env], num_envs=process.slots)
         if device != "cpu" and find_library("EGL_nvidia"):  # other drivers may not offer each accelerator to EGL
             os.environ.setdefault("MUJOCO_EGL_DEVICE_ID", visible_gpu(device))
-        if device != "cpu" and embodied.env.sim_backend == "gpu":
+        if device != "cpu" and env.sim_backend == "gpu":
             os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpu(device)  # it reserves none in Ray, and so sees all of them
-        factory = ENVS.get(embodied.env.env_type)
-        self._env = factory(replace(embodied.env, num_envs=held), wrist=embodied.num_images_in_input > 1)
-        assert self._env.num_slots == held, "an env has as many slots as it was told to, up to max_slots_per_process"
+        self._env = ENVS.get(env.env_type)(env, wrist=config.actor_rollout_ref.embodied.num_images_in_input > 1)
+        assert self._env.num_slots == process.slots, "as many as it was told to, up to max_slots_per_process"
 
     def reset(self, slots: list[int], specs: list[Any]) -> tuple[EnvObs, Span]:
         """See `Env.reset`; and when that was."""
@@ -54,6 +55,10 @@ class EnvWorker:
         """See `Env.step`; and when that was."""
         start = time.monotonic()
         return self._env.step(slots, actions), Span(start, time.monotonic(), Clock.here())
+
+    def rest(self) -> None:
+        """See `Env.rest`."""
+        self._env.rest()
 
     def pid(self) -> int:
         """The number of this process on its machine."""
@@ -84,16 +89,20 @@ class RayEnvPool(SlotMap):
 
     Args:
         actors: handles of `EnvWorker` actors with `FAULT_TOLERANCE`.
-        held: how many slots each of them holds.
-        lock_step: whether these step together, see `EnvFactory.lock_step`.
+        processes: what each of them holds.
         timeout: longest time one call may take, seconds; then the simulator is killed, which restarts it.
     """
 
-    def __init__(self, actors: list[ActorHandle], held: Sequence[int], lock_step: bool, timeout: float) -> None:
-        super().__init__(held, lock_step)
+    def __init__(self, actors: list[ActorHandle], processes: Sequence[Process], timeout: float) -> None:
+        super().__init__(processes)
         self._actors = actors
         self._timeout = timeout
         self._calls: dict[ray.ObjectRef, Call] = {}
+
+    def rest(self) -> None:
+        """See `EnvPool.rest`. Nobody waits for that: an env does one thing after the other, and a new process rests anyway."""
+        for actor in self._actors:
+            actor.rest.options(max_task_retries=0).remote()
 
     def wait(self, block: bool) -> list[Ready | Died]:
         """See `EnvPool.wait`."""

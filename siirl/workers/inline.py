@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from siirl.config.environments import environments
 from siirl.config.schema import Config
-from siirl.dag.compile import Plan
+from siirl.dag.compile import Plan, Process
 from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary, Trajectory
 from siirl.envs.base import ENVS
 from siirl.observe.timeline import Clock, Recording, Span
@@ -23,28 +24,35 @@ from siirl.workers.seats import seats
 
 
 class InlinePool(SlotMap):
-    """Simulators in this process; `wait` does the work that was asked for."""
+    """Simulators in this process, one of each environment; `wait` does the work that was asked for."""
 
-    def __init__(self, config: Config) -> None:
-        embodied = config.actor_rollout_ref.embodied
-        env = ENVS.get(embodied.env.env_type)(embodied.env, wrist=embodied.num_images_in_input > 1)
-        assert env.num_slots == embodied.env.num_envs, "preflight lets through only what one process can hold"
-        super().__init__([env.num_slots], ENVS.get(embodied.env.env_type).lock_step)
-        self._env = env
+    def __init__(self, config: Config, processes: Sequence[Process]) -> None:
+        settings = environments(config)
+        assert [process.env for process in processes] == [*settings], "preflight lets through what one process can hold"
+        super().__init__(processes)
+        wrist = config.actor_rollout_ref.embodied.num_images_in_input > 1
+        self._envs = [ENVS.get(env.env_type)(env, wrist=wrist) for env in settings.values()]
 
     def wait(self, block: bool) -> list[Ready]:
-        """Run the next call of the env; a simulator that fails ends the run with its own traceback."""
-        call = self.next_call(0, block)
-        if call is None:
-            return []
-        method, slots, argument = call
-        start = time.monotonic()
-        result = getattr(self._env, method)(slots, argument)
-        return self.split(0, slots, result, Span(start, time.monotonic(), Clock.here()))
+        """Run the next call of an env; a simulator that fails ends the run with its own traceback."""
+        for number, env in enumerate(self._envs):
+            call = self.next_call(number, block)
+            if call is not None:
+                method, slots, argument = call
+                start = time.monotonic()
+                result = getattr(env, method)(slots, argument)
+                return self.split(number, slots, result, Span(start, time.monotonic(), Clock.here()))
+        return []
+
+    def rest(self) -> None:
+        """See `EnvPool.rest`."""
+        for env in self._envs:
+            env.rest()
 
     def close(self) -> None:
-        """Free the simulator."""
-        self._env.close()
+        """Free the simulators."""
+        for env in self._envs:
+            env.close()
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ class InlineWorkers:
                 f"trainer.n_gpus_per_node={config.trainer.n_gpus_per_node}, but PyTorch finds no accelerator on this "
                 "machine; set trainer.n_gpus_per_node=0 to run on the CPU"
             )
-        self._pool = InlinePool(config)
+        self._pool = InlinePool(config, plan.processes)
         (seat,) = seats(plan)
         store = Store(put=lambda value: value, fetch=list)
         self._worker = NodeWorker(config, seat, seat.slot.device, self._pool, store, ALONE)

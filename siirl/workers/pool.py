@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from siirl.dag.compile import Process
 from siirl.data.trajectory import EpisodeSpec
 from siirl.envs.base import EnvObs, StepResult
 from siirl.observe.timeline import Span
@@ -36,15 +37,15 @@ class SlotMap:
     """Numbers the slots of several envs in one row: those of the first env, then those of the second, and so on.
 
     Args:
-        held: how many slots each env holds.
-        lock_step: whether the slots of an env step together, see `EnvFactory.lock_step`.
+        processes: what each env holds.
     """
 
-    def __init__(self, held: Sequence[int], lock_step: bool = False) -> None:
-        self.places = [(env, local) for env, count in enumerate(held) for local in range(count)]
+    def __init__(self, processes: Sequence[Process]) -> None:
+        self.places = [(env, local) for env, process in enumerate(processes) for local in range(process.slots)]
         self.num_slots = len(self.places)
-        self.requests = [Requests() for _ in held]
-        self._held, self._lock_step = held, lock_step
+        self.envs = [process.env for process in processes for _ in range(process.slots)]
+        self.requests = [Requests() for _ in processes]
+        self._processes = processes
 
     def reset(self, slot: int, spec: EpisodeSpec) -> None:
         """See `EnvPool.reset`."""
@@ -62,8 +63,8 @@ class SlotMap:
         Steps of slots that step together go once every slot of the env has asked for one, or with ``block``: whoever drives the
         slots then has nothing left to do, so every slot whose episode runs has asked.
         """
-        requests = self.requests[env]
-        complete = block or not self._lock_step or len(requests.steps) == self._held[env]
+        requests, process = self.requests[env], self._processes[env]
+        complete = block or not process.lock_step or len(requests.steps) == process.slots
         return requests.take(steps=complete)
 
     def slots_of(self, env: int) -> list[int]:

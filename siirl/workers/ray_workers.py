@@ -12,9 +12,8 @@ from ray.util.placement_group import remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from siirl.config.schema import Config
-from siirl.dag.compile import Plan, Slot
+from siirl.dag.compile import Plan, Process, Slot
 from siirl.data.trajectory import Episode, EpisodeSpec
-from siirl.envs.base import ENVS
 from siirl.observe.timeline import MOST_WORKERS, Recording
 from siirl.observe.video.choice import Reel
 from siirl.policies.base import Sampling
@@ -76,9 +75,8 @@ class RayNodeWorker(NodeWorker):
             ranks = init_ranks(seat.rank, seat.world, seat.actors, store, torch.device(device))
         pool = None
         if envs:
-            env = config.actor_rollout_ref.embodied.env
-            lock_step = ENVS.get(env.env_type).lock_step
-            pool = RayEnvPool(envs, [held for _, held in seat.envs], lock_step, env.step_timeout)
+            timeout = config.actor_rollout_ref.embodied.env.step_timeout
+            pool = RayEnvPool(envs, [process for _, process in seat.envs], timeout)
         super().__init__(config, seat, device, pool, Store(ray.put, lambda handles: ray.get(list(handles))), ranks)
 
 
@@ -147,7 +145,7 @@ class RayWorkers:
         return [node for node, seat in zip(self.nodes, self._seats, strict=True) if role in seat.roles]
 
     def _start_node(self, config: Config, seat: Seat) -> Any:
-        envs = [self._start_env(config, slot, held) for slot, held in seat.envs]
+        envs = [self._start_env(config, slot, process) for slot, process in seat.envs]
         self.envs += envs
         # Ray's stubs do not know of the groups
         actor: Any = ray.remote(concurrency_groups=EMBEDDING | VIDEOS)  # type: ignore[call-overload]
@@ -159,14 +157,14 @@ class RayWorkers:
         )
         return worker.remote(config, seat, envs)
 
-    def _start_env(self, config: Config, slot: Slot, held: int) -> Any:
+    def _start_env(self, config: Config, slot: Slot, process: Process) -> Any:
         options = ray.remote(EnvWorker).options(
             num_cpus=0,
             scheduling_strategy=self._on(slot.index),
             runtime_env={"env_vars": SIMULATOR_ENVIRONMENT},
             **FAULT_TOLERANCE,
         )
-        return options.remote(config, slot.device, held)
+        return options.remote(config, slot.device, process)
 
     def _on(self, slot: int) -> PlacementGroupSchedulingStrategy:
         return PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=self._bundles[slot])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from siirl.config.placement import WORKER_ROLES
-from siirl.dag.compile import Plan, Slot
+from siirl.dag.compile import Plan, Process, Slot
 
 
 @dataclass(frozen=True)
@@ -13,8 +13,7 @@ class Seat:
     Attributes:
         slot: where it lives.
         roles: what it hosts.
-        envs: of each simulator process that it drives, the slot where that lives and the simulator slots that it holds; empty
-            without ``rollout``.
+        envs: the simulator processes that it drives, each with the slot where it lives; empty without ``rollout``.
         rank: its number among the ``world`` workers with weights, the actor's ranks first; None where weights stay as they are
             loaded.
         actors: how many of these train.
@@ -23,7 +22,7 @@ class Seat:
 
     slot: Slot
     roles: frozenset[str]
-    envs: tuple[tuple[Slot, int], ...]
+    envs: tuple[tuple[Slot, Process], ...]
     rank: int | None
     world: int
     actors: int
@@ -42,7 +41,7 @@ def seats(plan: Plan) -> list[Seat]:
             slot=slot,
             roles=frozenset(role for role in WORKER_ROLES if slot.index in placement[role]),
             envs=tuple(
-                (plan.slots[at], held) for at, held in zip(rows.get(slot.index, ()), plan.processes, strict=False)
+                (plan.slots[at], process) for at, process in zip(rows.get(slot.index, ()), plan.processes, strict=False)
             ),
             rank=number if slot.index in members else None,
             world=len(members),

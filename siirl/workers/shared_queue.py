@@ -5,8 +5,9 @@ from typing import Any
 
 import ray
 
+from siirl.config.environments import TRAINING
 from siirl.data.trajectory import EpisodeSpec
-from siirl.roles.queue import EpisodeQueue, ExpectedSteps
+from siirl.roles.queue import EpisodeQueue, ExpectedSteps, Task
 
 
 class QueueHost:
@@ -23,9 +24,9 @@ class QueueHost:
         """Nothing that waits is run any more."""
         self._queue.clear()
 
-    def take(self, slot: str, held: tuple[str, int] | None) -> EpisodeSpec | None:
+    def take(self, slot: str, held: Task | None, env: str = TRAINING) -> EpisodeSpec | None:
         """See `EpisodeSource.take`."""
-        return self._queue.take(slot, held)
+        return self._queue.take(slot, held, env)
 
     def put_back(self, spec: EpisodeSpec) -> None:
         """See `EpisodeSource.put_back`."""
@@ -38,9 +39,9 @@ class SharedQueue:
     def __init__(self, host: Any) -> None:
         self._host = host
 
-    def take(self, slot: str, held: tuple[str, int] | None) -> EpisodeSpec | None:
+    def take(self, slot: str, held: Task | None, env: str = TRAINING) -> EpisodeSpec | None:
         """See `EpisodeSource.take`."""
-        return ray.get(self._host.take.remote(slot, held))
+        return ray.get(self._host.take.remote(slot, held, env))
 
     def put_back(self, spec: EpisodeSpec) -> None:
         """See `EpisodeSource.put_back`."""

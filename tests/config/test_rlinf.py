@@ -10,7 +10,9 @@ from siirl.config.load import Reading, load_config, read_config
 from tests.config.folders import policy_folder
 
 FOLDER = Path(__file__).parent / "rlinf"
-NAMES = ["maniskill_ppo_openvla", "libero_10_grpo_openvlaoft"]
+IMAGINED = "opensora_libero_spatial_grpo_openvlaoft"
+NAMES = ["maniskill_ppo_openvla", "libero_10_grpo_openvlaoft", IMAGINED]
+EMBODIED = "actor_rollout_ref.embodied"
 OF_THE_RUN = {
     "trainer.default_local_dir",
     "trainer.project_name",
@@ -23,10 +25,16 @@ OF_VALIDATION = {
     "trainer.test_freq",
     "trainer.val_before_train",
     "actor_rollout_ref.embodied.env.num_holdout_trials",
+    f"{EMBODIED}.val_env.env_type",
+    f"{EMBODIED}.val_env.max_steps",
 }
 OF_THE_FOLDER = {"data.max_prompt_length", "actor_rollout_ref.model.path", "actor_rollout_ref.embodied.unnorm_key"}
 UNUSED = {"actor_rollout_ref.actor.kl_loss_type", "actor_rollout_ref.embodied.env.num_steps_wait"}
-WRITTEN_OTHERWISE = {"cluster.component_placement", "data.val_files"}
+OF_THE_WORLD_MODEL = {
+    f"{EMBODIED}.env.world_model.{name}"
+    for name in ("path", "initial_image_path", "stats_path", "model_path", "vae_path", "reward_model_path")
+}
+WRITTEN_OTHERWISE = {"cluster.component_placement", "data.train_files", "data.val_files"}
 
 
 def read(name: str, *overrides: str) -> Reading:
@@ -37,7 +45,8 @@ def read(name: str, *overrides: str) -> Reading:
 def test_a_file_of_theirs_means_what_the_shipped_one_does(name: str) -> None:
     ours, theirs = read_config(name).config, read(name, "trainer.n_gpus_per_node=8").config
     different = {key for key in KEYS if get_value(ours, key) != get_value(theirs, key)}
-    assert different <= OF_THE_RUN | OF_VALIDATION | OF_THE_FOLDER | UNUSED | WRITTEN_OTHERWISE
+    named = OF_THE_FOLDER | (OF_THE_WORLD_MODEL if name == IMAGINED else set())
+    assert different - {"trainer.experiment_name"} <= OF_THE_RUN | OF_VALIDATION | named | UNUSED | WRITTEN_OTHERWISE
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -58,6 +67,36 @@ def test_what_a_file_of_theirs_asks_for_in_vain_is_refused_by_name() -> None:
 def test_videos_go_where_a_file_of_theirs_says() -> None:
     video = read("libero_10_grpo_openvlaoft").config.actor_rollout_ref.embodied.env.video_cfg
     assert (video.save_video, video.info_on_video, video.video_base_dir) == (True, True, "../results/video/train")
+
+
+def test_a_world_model_of_theirs_trains_and_the_simulator_validates() -> None:
+    reading = read(IMAGINED, "trainer.n_gpus_per_node=8", "runner.val_check_interval=25")
+    assert reading.problems == []
+    embodied, folder = reading.config.actor_rollout_ref.embodied, "/path/to/model/RLinf-OpenSora-LIBERO-Spatial"
+    assert (embodied.env.env_type, embodied.env.sim_backend, embodied.env.max_steps) == ("opensora_wm", "gpu", 256)
+    assert (embodied.val_env.env_type, embodied.val_env.max_steps) == ("libero", 512)
+    model = embodied.env.world_model
+    assert (model.path, model.vae_path, model.initial_image_path) == (folder, f"{folder}/vae", f"{folder}/dataset/")
+    assert (model.model_path, model.stats_path) == (
+        f"{folder}/model-00001.safetensors",
+        f"{folder}/dataset_statistics.json",
+    )
+    assert "PyTorch chooses the kernel" in reading.without_effect
+
+
+@pytest.mark.parametrize(
+    ("override", "allowed"),
+    [
+        ("env.train.world_model_cfg.image_size=[256,128]", "two equal numbers"),
+        ("env.train.world_model_cfg.scheduler.type=ddpm", "rflow: frames are drawn by rectified flow"),
+        ("env.train.world_model_cfg.vae.type=OpenSoraVAE_V1_2", "SDXL: frames are encoded one by one"),
+        ("env.train.world_model_cfg.dtype=fp16", "one of fp32, bf16"),
+    ],
+)
+def test_another_world_model_is_refused(override: str, allowed: str) -> None:
+    (line,) = read(IMAGINED, "trainer.n_gpus_per_node=8", override).problems
+    assert line.startswith(override.partition("=")[0])
+    assert allowed in line
 
 
 def test_settings_of_ppo_in_a_file_of_grpo_are_not_read() -> None:

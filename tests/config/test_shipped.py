@@ -33,7 +33,7 @@ def test_the_three_entry_points_are_shipped() -> None:
 def test_the_documented_names_are_shipped_each_with_a_small_one() -> None:
     maniskill = {f"maniskill_{a}_{m}" for a in ("ppo", "grpo") for m in ("openvla", "openvlaoft")}
     libero = {f"libero_{suite}_grpo_openvlaoft" for suite in ("10", "spatial", "object", "goal")}
-    documented = maniskill | libero | {"libero_10_ppo_openvlaoft"}
+    documented = maniskill | libero | {"libero_10_ppo_openvlaoft", "opensora_libero_spatial_grpo_openvlaoft"}
     assert documented | {f"{name}{SMALL}" for name in documented} <= set(CONFIGS)
 
 
@@ -42,16 +42,16 @@ def test_a_small_one_runs_on_a_cpu_with_the_algorithm_of_the_whole(name: str) ->
     small, whole = read_config(name).config, read_config(name.removesuffix(SMALL)).config
     assert small.trainer.n_gpus_per_node == 0
     assert small.cluster.component_placement is None
-    libero = small.actor_rollout_ref.embodied.env.env_type == "libero"
-    made = Path("runs/pickcube")  # by examples/pickcube/train.sh
-    assert Path(small.actor_rollout_ref.model.path).parent == (shipped_folder("assets") if libero else made)
+    kind = small.actor_rollout_ref.embodied.env.env_type
+    made = {"maniskill": Path("runs/pickcube"), "opensora_wm": Path("runs/world_model")}  # by the train.sh of examples/
+    assert Path(small.actor_rollout_ref.model.path).parent == made.get(kind, shipped_folder("assets"))
     assert small.data.train_batch_size * small.actor_rollout_ref.rollout.n == 8
     assert small.trainer.total_training_steps == 2
     kept = {key for key in KEYS if key.startswith(("algorithm.", "critic."))} - {
         "algorithm.filter_groups.max_num_gen_batches"
     }
     different = {key for key in kept if get_value(small, key) != get_value(whole, key)}
-    assert different == (set() if libero else {"algorithm.reward"})
+    assert different == ({"algorithm.reward"} if kind == "maniskill" else set())
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("libero")])
@@ -71,7 +71,8 @@ def test_each_run_has_a_folder_and_manifests_of_its_own(name: str) -> None:
     config = read_config(name).config
     assert config.trainer.experiment_name == name
     assert Path(config.trainer.default_local_dir).name == name
-    owner = name if name.endswith(SMALL) else config.actor_rollout_ref.embodied.env.env_name
+    suite = config.actor_rollout_ref.embodied.env.env_name
+    owner = name if name.endswith(SMALL) else f"opensora_{suite}" if name.startswith("opensora") else suite
     assert Path(config.data.train_files).parent.name == owner
 
 

@@ -13,7 +13,7 @@ from siirl.client.preflight import preflight
 from siirl.config.load import load_config
 from siirl.config.placement import show_slots
 from siirl.config.schema import Config
-from siirl.dag.compile import Plan, compile_plan
+from siirl.dag.compile import Plan, Process, compile_plan
 from siirl.dag.pipelines import build_graph
 from siirl.envs.libero import LiberoEnv
 from tests.config.folders import path_override
@@ -102,7 +102,7 @@ def test_a_documented_layout_is_planned_as_it_is_written(
     assert len(plan.slots) == slots
     assert {role: show_slots(where) for role, where in plan.placement.items()} == placed
     assert len(plan.env_slots) == len(plan.placement["rollout"])
-    assert plan.processes == (1, 1)
+    assert plan.processes == (Process(1), Process(1))
     assert all(len(row) == 2 for row in plan.env_slots)
     each = [place for row in plan.env_slots for place in row]
     assert sorted(each) == [slot for slot in plan.placement["env"] for _ in range(2)]
@@ -169,7 +169,7 @@ def test_processes_of_several_slots_share_them_evenly(
     monkeypatch.setattr(LiberoEnv, "max_slots_per_process", staticmethod(lambda config: 2))
     config = placed_on(3, {"env": "all" if num_envs > 4 else "0", "rollout": "1", "actor": "2"}, num_envs)
     plan = plan_of(config)
-    assert plan.processes == processes
+    assert tuple(process.slots for process in plan.processes) == processes
     assert len(plan.env_slots[0]) == len(processes)
     if num_envs == 5:
         lines = [plan.describe().partition(f"slot {slot}: machine 0, cpu: ")[2] for slot in range(3)]

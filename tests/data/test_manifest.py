@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siirl.config.schema import Config
-from siirl.data.manifest import build_prompts, ensure_manifests
+from siirl.data.manifest import Prompt, build_prompts, ensure_manifests
 from tests.data.prompts import tasks
 
 
@@ -21,6 +21,13 @@ def config(tmp_path: Path) -> Config:
     config.actor_rollout_ref.embodied.env.num_trials_per_task = 10
     config.actor_rollout_ref.embodied.env.num_holdout_trials = 3
     return config
+
+
+def ensure(config: Config, number: int = 2, max_steps: int = 60) -> tuple[list[Prompt], list[Prompt]]:
+    """The manifests of a simulator with so many tasks."""
+    prompts = build_prompts(config, tasks(number), max_steps)
+    ensure_manifests(config, *prompts)
+    return prompts
 
 
 @settings(deadline=None)  # the machine may be busy
@@ -59,17 +66,17 @@ def test_a_run_that_only_validates_may_hold_out_everything_and_leaves_the_traini
     config: Config,
 ) -> None:
     config.trainer.val_only, config.actor_rollout_ref.embodied.env.num_holdout_trials = True, 10
-    train, validate = ensure_manifests(config, tasks(), max_steps=60)
+    train, validate = ensure(config)
     assert (len(train), len(validate)) == (0, 20)
     assert Path(config.data.val_files).is_file()
     assert not Path(config.data.train_files).exists()
     Path(config.data.train_files).parent.mkdir()
     Path(config.data.train_files).write_text("of another run")
-    assert ensure_manifests(config, tasks(), max_steps=60) == (train, validate)
+    assert ensure(config) == (train, validate)
 
 
 def test_files_are_written_with_every_column(config: Config) -> None:
-    train, validate = ensure_manifests(config, tasks(), max_steps=60)
+    train, validate = ensure(config)
     table = pq.read_table(config.data.train_files)
     assert table.column_names == ["suite", "task_id", "trial_id", "prompt_id", "instruction", "split", "max_steps"]
     assert table.to_pylist()[8] == {
@@ -90,24 +97,24 @@ def test_files_are_written_with_every_column(config: Config) -> None:
 
 
 def test_files_that_match_are_left_alone(config: Config) -> None:
-    first = ensure_manifests(config, tasks(), max_steps=60)
+    first = ensure(config)
     times = [Path(f).stat().st_mtime_ns for f in (config.data.train_files, config.data.val_files)]
-    assert ensure_manifests(config, tasks(), max_steps=60) == first
+    assert ensure(config) == first
     assert [Path(f).stat().st_mtime_ns for f in (config.data.train_files, config.data.val_files)] == times
 
 
 def test_a_missing_file_is_written_beside_one_that_matches(config: Config) -> None:
-    ensure_manifests(config, tasks(), max_steps=60)
+    ensure(config)
     Path(config.data.val_files).unlink()
-    ensure_manifests(config, tasks(), max_steps=60)
+    ensure(config)
     assert Path(config.data.val_files).is_file()
 
 
 def test_a_mismatch_shows_both_and_writes_nothing(config: Config) -> None:
-    ensure_manifests(config, tasks(), max_steps=60)
+    ensure(config)
     Path(config.data.val_files).unlink()
     with pytest.raises(ValueError, match=r"data\.train_files=.* does not match the config") as caught:
-        ensure_manifests(config, tasks(number=3), max_steps=80)
+        ensure(config, number=3, max_steps=80)
     text = str(caught.value)
     assert "rows: 14 in the file, 21 from the config" in text
     assert "task_id: 0, 1 in the file, 0, 1, 2 from the config" in text
@@ -119,18 +126,18 @@ def test_a_mismatch_shows_both_and_writes_nothing(config: Config) -> None:
 
 
 def test_a_different_hold_out_is_a_mismatch(config: Config) -> None:
-    ensure_manifests(config, tasks(), max_steps=60)
+    ensure(config)
     config.actor_rollout_ref.embodied.env.num_holdout_trials = 2
     with pytest.raises(ValueError, match=r"trial_id: 0 to 6 \(7 different\) in the file, 0 to 7 \(8 different\) from"):
-        ensure_manifests(config, tasks(), max_steps=60)
+        ensure(config)
 
 
 def test_rows_in_another_order_are_a_mismatch(config: Config) -> None:
-    ensure_manifests(config, tasks(), max_steps=60)
+    ensure(config)
     table = pq.read_table(config.data.train_files)
     pq.write_table(table.take([1, 0, *range(2, table.num_rows)]), config.data.train_files)
     with pytest.raises(ValueError, match=r"rows: 14 in the file, 14 from the config\n  first difference, row 0"):
-        ensure_manifests(config, tasks(), max_steps=60)
+        ensure(config)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"not parquet at all"])
@@ -139,7 +146,7 @@ def test_a_corrupt_file_is_named(config: Config, content: bytes) -> None:
     file.parent.mkdir()
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r"data\.val_files=.*validate\.parquet cannot be read as a Parquet") as caught:
-        ensure_manifests(config, tasks(), max_steps=60)
+        ensure(config)
     assert "Delete" in str(caught.value)
 
 
@@ -147,8 +154,8 @@ def test_a_folder_or_another_table_in_its_place_is_named(config: Config) -> None
     file = Path(config.data.train_files)
     file.mkdir(parents=True)
     with pytest.raises(ValueError, match=r"data\.train_files="):
-        ensure_manifests(config, tasks(), max_steps=60)
+        ensure(config)
     file.rmdir()
     pq.write_table(pa.table({"prompt": ["x"]}), file)
     with pytest.raises(ValueError, match=r"has other columns than a manifest: the file has prompt \(string\)"):
-        ensure_manifests(config, tasks(), max_steps=60)
+        ensure(config)

@@ -16,6 +16,8 @@ from siirl.envs.base import ENVS, Env, EnvObs, StepResult
 from siirl.envs.libero.simulator import Simulator as LiberoSimulator
 from siirl.envs.maniskill.simulator import Simulator as ManiSkillSimulator
 from tests.envs.maniskill.conftest import require_drawing
+from tests.envs.world_model.folders import opensora_config, opensora_folder
+from tests.envs.world_model.small import small_world
 
 CHUNK = 8
 
@@ -27,12 +29,14 @@ class Case:
     Attributes:
         config: its settings.
         simulator: the class whose methods ``step`` and ``render`` are one control step, and one look through the cameras.
+        prepare: makes what the env needs in an empty folder; returns its settings.
         require: skips the test where the env cannot run.
     """
 
     config: EnvConfig
     simulator: type | None = None
     require: Callable[[], None] = lambda: None
+    prepare: Callable[[Path], EnvConfig] | None = None
 
 
 CASES = {
@@ -40,6 +44,10 @@ CASES = {
     "maniskill": Case(
         EnvConfig(env_type="maniskill", env_name="PickCube-v1", image_size=64), ManiSkillSimulator, require_drawing
     ),
+    "opensora_wm": Case(
+        EnvConfig(env_type="opensora_wm"), prepare=lambda folder: opensora_config(opensora_folder(folder))
+    ),
+    "small_wm": Case(EnvConfig(env_type="small_wm"), prepare=small_world),
     "toy": Case(EnvConfig(env_type="toy", env_name="toy", image_size=32)),
     "toy_pair": Case(EnvConfig(env_type="toy_pair", env_name="toy", image_size=32, num_envs=2)),
 }
@@ -50,10 +58,12 @@ def test_every_registered_env_is_held_to_the_contract() -> None:
 
 
 @pytest.fixture(scope="module", params=sorted(CASES))
-def case(request: pytest.FixtureRequest) -> Case:
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     found = CASES[request.param]
     found.require()
-    return found
+    if found.prepare is None:
+        return found
+    return replace(found, config=found.prepare(tmp_path_factory.mktemp(request.param)))
 
 
 def test_its_base_suite_is_one_that_its_policies_learn_from(case: Case) -> None:
@@ -62,6 +72,14 @@ def test_its_base_suite_is_one_that_its_policies_learn_from(case: Case) -> None:
     assert base == case.config.env_name, "none of these perturbs another"
     assert not factory.is_other_suite(case.config, base)
     assert isinstance(factory.any_suite, bool)
+    assert isinstance(factory.imagined, bool)
+
+
+def test_its_own_actions_are_those_of_the_policy_in_another_convention(case: Case) -> None:
+    motions = actions(2)
+    native = ENVS.get(case.config.env_type).native_actions(motions)
+    assert native.shape == motions.shape
+    assert native.dtype == np.float32
 
 
 @pytest.fixture(scope="module")

@@ -87,11 +87,12 @@ def tiny_openvla_checkpoint() -> Checkpoint:
     return replace(tiny_checkpoint(), config=config)
 
 
-def tiny_policy(seed: int = 0, num_images: int = 1, dtype: str = "fp32") -> OpenVLAOFT:
+def tiny_policy(seed: int = 0, num_images: int = 1, dtype: str = "fp32", use_proprio: bool = True) -> OpenVLAOFT:
     """The tiny policy in memory, always with the same weights for the same seed."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        policy = OpenVLAOFT.build(tiny_checkpoint(), EmbodiedConfig(num_images_in_input=num_images), dtype)
+        checkpoint = replace(tiny_checkpoint(), config=CONFIG | {"use_proprio": use_proprio})
+        policy = OpenVLAOFT.build(checkpoint, EmbodiedConfig(num_images_in_input=num_images), dtype)
         initialise(policy.model)
         torch.nn.init.normal_(policy.model.language_model.lm_head.weight, std=0.5)  # far from uniform
     return policy
@@ -141,10 +142,10 @@ def tiny_openvla_folder(tmp_path: Path, seed: int = 0) -> Path:
     return folder
 
 
-def tiny_policy_folder(tmp_path: Path, seed: int = 0) -> Path:
+def tiny_policy_folder(tmp_path: Path, seed: int = 0, use_proprio: bool = True) -> Path:
     """A folder for ``actor_rollout_ref.model.path``, un-normalisation key libero_spatial, chunks of 8 × 7."""
     folder = tmp_path / "tiny-openvla-oft"
-    tiny_policy(seed).save(str(folder))
+    tiny_policy(seed, use_proprio=use_proprio).save(str(folder))
     return folder
 
 

@@ -29,7 +29,7 @@ class ScriptedPool:
     chunk = CHUNK
 
     def __init__(self, num_slots: int, seed: int = 0, dies: dict[int, int] | None = None) -> None:
-        self.num_slots = num_slots
+        self.num_slots, self.envs = num_slots, ["env"] * num_slots
         self.dies = dict(dies or {})
         self.steps_after_end = 0
         self.started: list[int] = []
@@ -48,6 +48,9 @@ class ScriptedPool:
         assert actions.shape == (self.chunk, DIM)
         self.steps_after_end += self._at[slot] >= self._specs[slot].env_seed
         self._pending[slot] = actions
+
+    def rest(self) -> None:
+        assert not self._pending, "an answer is still to be seen"
 
     def wait(self, block: bool) -> list[Ready | Died]:
         assert self._pending or not block, "would wait for ever"

@@ -2,6 +2,7 @@
 
 import pickle
 import time
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -107,3 +108,14 @@ def test_a_take_does_not_cost_more_when_more_wait() -> None:
         return time.perf_counter() - began
 
     assert min(seconds(50_000) for _ in range(3)) < 10 * min(seconds(2_000) for _ in range(3))
+
+
+def test_a_slot_gets_episodes_of_its_own_environment_alone() -> None:
+    specs = [replace(spec(i), env="val_env" if i % 2 else "env") for i in range(6)]
+    queue = EpisodeQueue(specs)
+    first = queue.take("a", None, "val_env")
+    assert names([first, queue.take("b", None), queue.take("b", ("suite", 0), "env")]) == [1, 0, 2]
+    assert first is not None
+    queue.put_back(first)
+    assert names([queue.take("b", ("suite", 0)), queue.take("b", ("suite", 0))]) == [4, None]
+    assert names([queue.take("c", None, "val_env") for _ in range(4)]) == [1, 3, 5, None]

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from siirl.config.schema import Config
+from siirl.dag.compile import Process
 from siirl.workers.env_worker import EnvWorker
 
 
@@ -29,5 +30,5 @@ def test_a_simulator_on_a_gpu_sees_the_one_of_its_slot(
     config = Config()
     env = config.actor_rollout_ref.embodied.env
     env.env_type, env.env_name, env.sim_backend = "maniskill", "PickCube-v1", backend
-    EnvWorker(config, "cuda:2", 1)  # builds no simulator before its first reset
+    EnvWorker(config, "cuda:2", Process(1))  # builds no simulator before its first reset
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == seen

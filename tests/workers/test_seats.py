@@ -26,7 +26,11 @@ def test_actors_come_first_and_the_rest_by_slot() -> None:
     assert [(seat.slot.index, seat.rank) for seat in found] == [(1, 0), (3, 1), (0, 2), (2, 3)]
     assert [sorted(seat.roles) for seat in found] == [["actor"], ["actor"], *[["embedding", "rollout"]] * 2]
     assert {(seat.world, seat.actors) for seat in found} == {(4, 2)}
-    assert [[(slot.index, held) for slot, held in seat.envs] for seat in found] == [[], [], *[[(0, 1), (0, 1)]] * 2]
+    assert [[(slot.index, process.slots) for slot, process in seat.envs] for seat in found] == [
+        [],
+        [],
+        *[[(0, 1), (0, 1)]] * 2,
+    ]
 
 
 def test_simulators_render_on_the_accelerator_of_their_slot() -> None:

@@ -42,6 +42,7 @@ class ToyEnv:
     num_slots = 1
     lock_step = False
     any_suite = True
+    imagined = False
     unused_keys: frozenset[str] = frozenset()
 
     def __init__(self, config: EnvConfig, wrist: bool = False) -> None:
@@ -79,6 +80,9 @@ class ToyEnv:
         flags = (np.array([flag]) for flag in (success, success, truncated))
         return StepResult(obs, rewards, *flags, np.array([executed]))
 
+    def rest(self) -> None:
+        """Nothing to give back."""
+
     def close(self) -> None:
         """Nothing to free."""
 
@@ -89,6 +93,10 @@ class ToyEnv:
     @staticmethod
     def has_wrist_camera(config: EnvConfig) -> bool:
         return True
+
+    @staticmethod
+    def native_actions(actions: np.ndarray) -> np.ndarray:
+        return actions
 
     @staticmethod
     def check_machine(config: EnvConfig) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from siirl.client.doctor.lines import Line, Question
 from siirl.client.frame import SCENES, Drawn
+from siirl.config.environments import environments
 from siirl.config.schema import EnvConfig
 from siirl.envs.base import ENVS
 
@@ -33,7 +34,7 @@ GPU_DRAWS = (
 
 def check_simulators(question: Question) -> Iterator[Line]:
     """Each simulator that is used, or, without a config, each that there is: its tasks, then a frame of it."""
-    envs = [question.config.actor_rollout_ref.embodied.env] if question.named else list(SAMPLES.values())
+    envs = list((environments(question.config) if question.named else SAMPLES).values())
     for env in envs:
         line = tasks_line(env, needed=question.named)
         yield line

@@ -28,7 +28,7 @@ from siirl.data.lerobot.layout import (
     whole,
 )
 
-TRIAL = "trial_id"
+TRIAL, SUCCESS = "trial_id", "success"
 MOST_SECONDS = 1e9  # of a video
 
 
@@ -40,6 +40,7 @@ class Demo:
         index: its number in the dataset.
         instruction: the language goal.
         trial: the initial state it started from, where the dataset says so (a feature ``trial_id``); otherwise ``index``.
+        success: whether it reached the goal, where the dataset says so (a feature ``success``); otherwise None.
         states: proprioception, float32 [L, D].
         actions: float32 [L, A], un-normalised.
         file: where the frames are, and there
@@ -54,6 +55,7 @@ class Demo:
     file: Path
     row: int
     start: float
+    success: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -214,10 +216,11 @@ def _read_data(
 ) -> list[Demo]:
     """The episodes whose rows are in ``file``."""
     names = ["episode_index", "frame_index", "task_index", columns.state, columns.action]
-    has_trial = TRIAL in info.features
-    table = read_table(file, [*names, TRIAL] if has_trial else names)
+    labels = [name for name in (TRIAL, SUCCESS) if name in info.features]
+    table = read_table(file, [*names, *labels])
     members, all_steps, task_numbers = (_integers(file, table, name) for name in names[:3])
-    trials = _integers(file, table, TRIAL) if has_trial else members
+    trials = _integers(file, table, TRIAL) if TRIAL in labels else members
+    outcomes = _integers(file, table, SUCCESS) if SUCCESS in labels else None
     states = _vectors(file, table, columns.state, info.state_dim)
     actions = _vectors(file, table, columns.action, info.action_dim)
     demos = []
@@ -232,7 +235,10 @@ def _read_data(
         if instruction is None:
             raise ValueError(f"{file}: episode {number} has task {task}, which {TASKS} does not hold; get it again")
         part = slice(first, first + length)
-        demos.append(Demo(number, instruction, int(trials[first]), states[part], actions[part], file, first, 0.0))
+        outcome = None if outcomes is None else bool(outcomes[first])
+        demos.append(
+            Demo(number, instruction, int(trials[first]), states[part], actions[part], file, first, 0.0, outcome)
+        )
     return demos
 
 

@@ -30,6 +30,8 @@ from siirl.data.lerobot.reader import read_table
 NAMES = Columns()
 LABELS = {"task_id": "int64", "trial_id": "int64", "noise": "float32"}
 """What a collection says of an episode, as features that are the same in all of its rows."""
+OUTCOME = {"success": "int64"}
+"""What it also says where episodes may have failed."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Episode:
         instruction: the language goal.
         states: float32 [L, D].
         actions: float32 [L, A].
-        labels: values of `LABELS`.
+        labels: values of `LABELS`, and of `OUTCOME` where the dataset has it.
     """
 
     instruction: str
@@ -82,7 +84,9 @@ class DatasetWriter:
     """A dataset that grows by shards. ``meta/info.json`` is replaced last: what it does not count is not part of the dataset
     and is overwritten by the next shard, so a killed writer leaves a dataset that is valid or can be continued."""
 
-    def __init__(self, root: Path, fps: int, size: tuple[int, int], state_dim: int, action_dim: int):
+    def __init__(
+        self, root: Path, fps: int, size: tuple[int, int], state_dim: int, action_dim: int, outcomes: bool = False
+    ):
         """Continue the dataset in ``root``, or start one.
 
         Args:
@@ -90,12 +94,14 @@ class DatasetWriter:
             fps: steps per second.
             size: height and width of the frames.
             state_dim, action_dim: lengths of the vectors.
+            outcomes: whether episodes are labelled with `OUTCOME`.
 
         Raises:
             ValueError: the folder holds a dataset with other features, or one that another program has changed.
         """
         self.root, self.fps = root, fps
-        self._features = _features(fps, size, state_dim, action_dim)
+        self._labels = LABELS | (OUTCOME if outcomes else {})
+        self._features = _features(fps, size, state_dim, action_dim, self._labels)
         self._episodes: list[dict[str, Any]] = []
         self._tasks: list[str] = []
         self.labels: list[dict[str, float]] = []
@@ -118,8 +124,8 @@ class DatasetWriter:
         tasks = read_table(self.root / TASKS).to_pylist()
         self._tasks = [t["task"] for t in sorted(tasks, key=lambda t: t["task_index"])]
         for file in dict.fromkeys(DATA_PATH.format(**_place(e, "data")) for e in self._episodes):
-            rows = read_table(self.root / file, ["frame_index", *LABELS]).to_pylist()
-            self.labels += [{name: row[name] for name in LABELS} for row in rows if row["frame_index"] == 0]
+            rows = read_table(self.root / file, ["frame_index", *self._labels]).to_pylist()
+            self.labels += [{name: row[name] for name in self._labels} for row in rows if row["frame_index"] == 0]
 
     def append(self, shard: Shard) -> None:
         """Add the episodes of a shard, if it has any; its file is moved into the dataset."""
@@ -164,7 +170,7 @@ class DatasetWriter:
             "episode_index": np.full(length, number),
             "index": first_row + steps,
             "task_index": np.full(length, self._tasks.index(episode.instruction)),
-            **{name: np.full(length, episode.labels[name]) for name in LABELS},
+            **{name: np.full(length, episode.labels[name]) for name in self._labels},
         }
         return {name: np.asarray(value, self._features[name]["dtype"]) for name, value in values.items()}
 
@@ -203,14 +209,16 @@ class DatasetWriter:
         }
 
 
-def _features(fps: int, size: tuple[int, int], state_dim: int, action_dim: int) -> dict[str, Any]:
+def _features(
+    fps: int, size: tuple[int, int], state_dim: int, action_dim: int, labels: Mapping[str, str]
+) -> dict[str, Any]:
     def feature(dtype: str, length: int = 1) -> dict[str, Any]:
         return {"dtype": dtype, "shape": [length], "names": None}
 
     axes = ["height", "width", "channel"]
     camera = {"dtype": "video", "shape": [*size, 3], "names": axes, "info": video.describe(fps, *size)}
     vectors = {NAMES.state: feature("float32", state_dim), NAMES.action: feature("float32", action_dim)}
-    return {NAMES.camera: camera, **vectors, **{n: feature(t) for n, t in (BOOKKEEPING | LABELS).items()}}
+    return {NAMES.camera: camera, **vectors, **{n: feature(t) for n, t in {**BOOKKEEPING, **labels}.items()}}
 
 
 def _place(row: dict[str, Any], prefix: str) -> dict[str, int]:

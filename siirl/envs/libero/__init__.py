@@ -48,6 +48,7 @@ class LiberoEnv:
     num_slots = 1
     lock_step = False
     any_suite = True
+    imagined = False
     unused_keys = frozenset({"sim_backend", "asset_dir", "camera_fov"})
 
     def __init__(self, config: EnvConfig, wrist: bool = False) -> None:
@@ -107,6 +108,9 @@ class LiberoEnv:
             executed=np.array([executed]),
         )
 
+    def rest(self) -> None:
+        """Nothing: a scene is kept for the next episode."""
+
     def close(self) -> None:
         """Free the simulator."""
         if self._simulator is not None:
@@ -122,6 +126,11 @@ class LiberoEnv:
     def has_wrist_camera(config: EnvConfig) -> bool:
         """Every suite's robot has one."""
         return True
+
+    @staticmethod
+    def native_actions(actions: np.ndarray) -> np.ndarray:
+        """See `to_libero_gripper`."""
+        return to_libero_gripper(actions)
 
     @staticmethod
     def check_machine(config: EnvConfig) -> None:

@@ -1,10 +1,12 @@
 """LIBERO's scripted expert at work, for `siirl.client.collect_demos`. Grippers are recorded in LIBERO's convention (+1 closes),
 that of the published LIBERO datasets."""
 
+from itertools import islice
 from typing import Any
 
 from siirl.config.schema import EnvConfig
-from siirl.envs.demonstrations import Expertise, Recording, Settings, disturb, generator
+from siirl.envs.base import EnvObs
+from siirl.envs.demonstrations import Expertise, Recording, Settings, disturb, generator, policy_actions
 from siirl.envs.libero import ACTION_DIM, to_libero_gripper
 from siirl.envs.libero.expert import PickAndPlace
 from siirl.envs.libero.simulator import Simulator
@@ -51,23 +53,32 @@ class LiberoDemonstrator:
             env.num_steps_wait,
         )
 
-    def episode(self, settings: Settings, trial_id: int, noise: float, attempt: int) -> Recording | None:
+    def episode(self, settings: Settings, trial_id: int, noise: float, attempt: int) -> Recording:
         """See `siirl.envs.demonstrations.Demonstrator`; the settings' ``seed`` also places the furniture."""
         simulator = self._simulator
         task = simulator.task
         rng = generator(settings.seed, task.task_id, trial_id, noise, attempt)
         simulator.reset(trial_id, seed=int(rng.integers(2**31)))
         recording = Recording()
-        expert = PickAndPlace(simulator, choice=attempt).actions()
-        for step, (wanted, disturbed) in enumerate(disturb(expert, noise, rng, settings.pushes)):
-            if step == default_max_steps(task.suite):
-                return None
-            recording.frames.append(simulator.render())
-            recording.states.append(simulator.state())
+        actor = PickAndPlace(simulator, choice=attempt).actions()
+        if settings.policy is not None:
+            actor = policy_actions(settings.policy, self._observe, rng)
+        for wanted, disturbed in islice(
+            disturb(actor, noise, rng, settings.pushes), settings.env.max_steps or default_max_steps(task.suite)
+        ):
+            recording.look(self._observe())
             recording.actions.append(to_libero_gripper(wanted))
-            if simulator.step(to_libero_gripper(disturbed)):
-                return recording
-        return None
+            recording.executed.append(to_libero_gripper(disturbed))
+            recording.success = simulator.step(recording.executed[-1])
+            if recording.success:
+                break
+        if settings.rollouts:
+            recording.look(self._observe())
+        return recording
+
+    def _observe(self) -> EnvObs:
+        simulator = self._simulator
+        return EnvObs(simulator.render()[None], simulator.state()[None], [simulator.task.instruction])
 
     def close(self) -> None:
         """Free the simulator."""

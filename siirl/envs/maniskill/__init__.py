@@ -30,6 +30,7 @@ class ManiSkillEnv:
 
     lock_step = True
     any_suite = False
+    imagined = False
     unused_keys = frozenset({"antialiasing", "max_texture_size", "num_steps_wait"})
 
     def __init__(self, config: EnvConfig, wrist: bool = False) -> None:
@@ -80,6 +81,9 @@ class ManiSkillEnv:
                 del self._episodes[slot]
         return StepResult(obs, played.rewards, played.success, played.terminated, truncated, played.executed)
 
+    def rest(self) -> None:
+        """Nothing: a scene is kept for the next episode."""
+
     def close(self) -> None:
         """Free the simulator."""
         if self._simulator is not None:
@@ -95,6 +99,11 @@ class ManiSkillEnv:
     def has_wrist_camera(config: EnvConfig) -> bool:
         """Whether ManiSkill lets the suite's robot have one."""
         return SUITES.get(config.env_name).wrist is not None
+
+    @staticmethod
+    def native_actions(actions: np.ndarray) -> np.ndarray:
+        """See `to_maniskill`."""
+        return to_maniskill(actions)
 
     @staticmethod
     def tasks(config: EnvConfig) -> list[Task]:

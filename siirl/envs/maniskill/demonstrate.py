@@ -1,10 +1,12 @@
 """ManiSkill's scripted expert at work, for `siirl.client.collect_demos`. Actions are recorded in the policy's convention
 (gripper 1 open, 0 closed), which `siirl.client.sft` calls ``--gripper open``."""
 
+from itertools import islice
 from typing import Any
 
 from siirl.config.schema import EnvConfig
-from siirl.envs.demonstrations import Expertise, Recording, Settings, disturb, generator
+from siirl.envs.base import EnvObs
+from siirl.envs.demonstrations import Expertise, Recording, Settings, disturb, generator, policy_actions
 from siirl.envs.maniskill import ManiSkillEnv
 from siirl.envs.maniskill.conventions import ACTION_DIM, STATE_DIM, to_maniskill
 from siirl.envs.maniskill.expert import PickCube
@@ -47,23 +49,30 @@ class ManiSkillDemonstrator:
         self._simulator = Simulator(SUITES.get(env.env_name), env)
         self._task_id = task_id
 
-    def episode(self, settings: Settings, trial_id: int, noise: float, attempt: int) -> Recording | None:
+    def episode(self, settings: Settings, trial_id: int, noise: float, attempt: int) -> Recording:
         """See `siirl.envs.demonstrations.Demonstrator`."""
         simulator, task_id = self._simulator, self._task_id
         simulator.reset(0, task_id, trial_id)
         recording = Recording()
-        expert = EXPERTS[simulator.suite.name](simulator.env).actions()
+        actor = EXPERTS[simulator.suite.name](simulator.env).actions()
         rng = generator(settings.seed, task_id, trial_id, noise, attempt)
-        for step, (wanted, disturbed) in enumerate(disturb(expert, noise, rng, settings.pushes)):
-            if step == simulator.suite.max_steps * (PUSHED_LONGER if settings.pushes else 1):
-                return None
-            recording.frames.append(simulator.render()[0][0])
-            recording.states.append(simulator.states()[0])
+        if settings.policy is not None:
+            actor = policy_actions(settings.policy, self._observe, rng)
+        longest = settings.env.max_steps or simulator.suite.max_steps * (PUSHED_LONGER if settings.pushes else 1)
+        for wanted, disturbed in islice(disturb(actor, noise, rng, settings.pushes), longest):
+            recording.look(self._observe())
             recording.actions.append(wanted)
-            _, success, _ = simulator.step(to_maniskill(disturbed)[None])
-            if success[0]:
-                return recording
-        return None
+            recording.executed.append(to_maniskill(disturbed))
+            recording.success = bool(simulator.step(recording.executed[-1][None])[1][0])
+            if recording.success:
+                break
+        if settings.rollouts:
+            recording.look(self._observe())
+        return recording
+
+    def _observe(self) -> EnvObs:
+        simulator = self._simulator
+        return EnvObs(simulator.render()[0], simulator.states(), [simulator.suite.instructions[self._task_id]])
 
     def close(self) -> None:
         """Free the simulator."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from siirl.envs.world_model.base import Imagined
 from siirl.envs.world_model.reward_model import RewardModel
 from siirl.envs.world_model.sampler import sample, schedule
 from siirl.envs.world_model.stdit3 import STDiT3
@@ -50,21 +51,6 @@ class OpenSoraSettings:
     use_timestep_transform: bool = True
     dtype: str = "bf16"
     compile: bool = False
-
-
-@dataclass
-class Imagined:
-    """What S rows saw.
-
-    Attributes:
-        frames: uint8 [S, chunk, H, W, 3], after each action; black in rows that are not finite.
-        memory: [S, …], of the last frames, for the next call.
-        finite: bool [S], whether no latent and no pixel was NaN or infinite.
-    """
-
-    frames: Tensor
-    memory: Tensor
-    finite: Tensor
 
 
 class OpenSoraModel:

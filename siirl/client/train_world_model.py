@@ -1,0 +1,187 @@
+"""Train a small world model on recorded rollouts, so that a policy can train inside it: ``siirl train-world-model``.
+
+Writes a folder in the published layout, which ``env.world_model.path`` takes, with the rollouts' first frames in ``dataset/``.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from siirl.client.arguments import at_least, probability
+from siirl.client.sft import check_out, make_out
+from siirl.config.schema import WorldModelConfig
+from siirl.data.files import write_atomically
+from siirl.data.lerobot import Columns, read
+from siirl.envs.world_model.initial_states import InitialState, write_initial_states
+from siirl.envs.world_model.opensora import OpenSoraModel, OpenSoraSettings
+from siirl.envs.world_model.reward_model import RewardModel
+from siirl.envs.world_model.stdit3 import STDiT3
+from siirl.envs.world_model.vae import AutoencoderKL
+from siirl.envs.world_model.weights import STATISTICS, read_statistics, save_world_model
+from siirl.training.world_model.evaluate import measure
+from siirl.training.world_model.fitting import Recipe
+from siirl.training.world_model.networks import encode_all, fit_autoencoder, fit_classifier, fit_transformer
+from siirl.training.world_model.rollouts import Rollouts, action_statistics, read_rollouts
+
+RESULT = "training.json"
+"""What the training came to; nothing reads it but people."""
+LATENT_PATCH = 2
+"""Latents per token along a side."""
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; the defaults are the recipe of ``docs/world_model.md``."""
+    usual = WorldModelConfig()
+    parser = argparse.ArgumentParser(
+        "siirl train-world-model", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--rollouts", type=Path, nargs="+", required=True, help="folders of siirl collect-demos --rollouts")
+    add("--out", type=Path, required=True, help="model folder to write, empty or not there yet")
+    add("--holdout", type=probability, default=0.1, help="part of the trials, the last ones, that only measure")
+    add("--chunk", type=at_least(1), default=usual.chunk, help="frames imagined at once")
+    add("--condition-frames", type=at_least(1), default=usual.condition_frame_length, help="frames that it remembers")
+    add("--autoencoder-widths", type=widths, default=[16, 32, 64, 64], help="channels; each level but one halves sides")
+    add("--latent-channels", type=at_least(1), default=8, help="channels of the latents")
+    add("--width", type=at_least(8), default=128, help="of the transformer")
+    add("--depth", type=at_least(1), default=4, help="of the transformer, pairs of blocks")
+    add("--heads", type=at_least(1), default=4, help="of the transformer")
+    add("--classifier-widths", type=widths, default=[16, 32, 64, 128], help="channels at each resolution")
+    for name, steps, batch, lr in (
+        ("autoencoder", 4000, 16, 1e-3),
+        ("transformer", 6000, 16, 1e-3),
+        ("classifier", 1000, 32, 1e-3),
+    ):
+        add(f"--{name}-steps", type=at_least(1), default=steps, help="optimizer steps")
+        add(f"--{name}-batch", type=at_least(2), default=batch, help="examples per step")
+        add(f"--{name}-lr", type=float, default=lr, help="peak learning rate")
+    add("--sampling-steps", type=at_least(1), default=usual.num_sampling_steps, help="denoising steps when measured")
+    add("--threshold", type=probability, default=usual.success_threshold, help="of the classifier when measured")
+    add("--device", default="cpu", help="torch device, e.g. cuda")
+    add("--seed", type=at_least(0), default=0, help="seeds weights, batches and noise")
+    add("--threads", type=at_least(1), default=2, help="PyTorch threads")
+    return parser.parse_args(arguments)
+
+
+def widths(text: str) -> list[int]:
+    """Channels with commas between them, each a multiple of 8: ``16,32,64`` → [16, 32, 64].
+
+    Raises:
+        argparse.ArgumentTypeError: anything else.
+    """
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) and int(part) % 8 == 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: multiples of 8 such as 16,32,64")
+    return list(map(int, parts))
+
+
+def check_sizes(args: argparse.Namespace, image_size: int) -> None:
+    """Raises ValueError for sizes of networks that do not go together, or with the frames."""
+    if args.width % (4 * args.heads):
+        raise ValueError(f"--width {args.width} with --heads {args.heads}: allowed: a multiple of {4 * args.heads}")
+    factor = 2 ** (len(args.autoencoder_widths) - 1) * LATENT_PATCH
+    if image_size % factor:
+        raise ValueError(
+            f"--autoencoder-widths {','.join(map(str, args.autoencoder_widths))} needs frames whose side is a multiple of "
+            f"{factor}; those of {args.rollouts[0]} have {image_size}: name fewer widths, or collect frames of another --image-size"
+        )
+
+
+def run(args: argparse.Namespace) -> dict[str, float]:
+    """Train as the arguments say, and write the folder; returns what was measured.
+
+    Raises:
+        ValueError: input that cannot work.
+    """
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    check_out(args.out)
+    datasets = [read(folder, Columns()) for folder in args.rollouts]
+    check_sizes(args, datasets[0].info.image_size[0])
+    data = read_rollouts(datasets)
+    train, held = data.split(args.holdout)
+    make_out(args.out)
+    statistics = action_statistics(train)
+    write_atomically(args.out / STATISTICS, lambda stream: stream.write(json.dumps(statistics).encode()))
+    transformer, vae, classifier, latents = fit_all(args, data)
+    save_world_model(args.out, transformer, vae, classifier, statistics)
+    write_initial_states(args.out / "dataset", initial_states(data))
+    settings = OpenSoraSettings(args.chunk, args.condition_frames, data.size, args.sampling_steps, dtype="fp32")
+    model = OpenSoraModel(transformer, vae, classifier, read_statistics(args.out / STATISTICS), settings)
+    result = {"rollouts": float(len(data.episodes)), "held_out": float(len(held))}
+    result |= measure(model, vae, data, latents, held, args.threshold)
+    write_atomically(args.out / RESULT, lambda stream: stream.write(json.dumps(result, indent=1).encode()))
+    return result
+
+
+def fit_all(args: argparse.Namespace, data: Rollouts) -> tuple[STDiT3, AutoencoderKL, RewardModel, torch.Tensor]:
+    """Build and fit autoencoder, transformer and classifier; and the latents of all frames."""
+    generator = torch.Generator().manual_seed(args.seed)
+    train, _ = data.split(args.holdout)
+    vae = AutoencoderKL(
+        {
+            "block_out_channels": args.autoencoder_widths,
+            "layers_per_block": 1,
+            "latent_channels": args.latent_channels,
+            "norm_num_groups": 8,
+            "scaling_factor": 1.0,
+        }
+    ).to(args.device)
+    fit_autoencoder(vae, data, train, recipe(args, "autoencoder"), generator)
+    latents = encode_all(vae, data)
+    transformer = STDiT3(
+        {
+            "hidden_size": args.width,
+            "depth": args.depth,
+            "num_heads": args.heads,
+            "in_channels": args.latent_channels,
+            "patch_size": [1, LATENT_PATCH, LATENT_PATCH],
+            "pred_sigma": False,
+            "caption_channels": 8,
+            "model_max_length": 1,
+            "pad_action_num": args.condition_frames,
+        }
+    ).to(args.device)
+    known = read_statistics(args.out / STATISTICS)
+    fit_transformer(transformer, latents, train, known, (args.chunk, data.size), recipe(args, "transformer"), generator)
+    classifier = RewardModel(args.classifier_widths).to(args.device)
+    fit_classifier(classifier, vae, data, latents, train, recipe(args, "classifier"), generator)
+    return transformer, vae, classifier, latents
+
+
+def recipe(args: argparse.Namespace, network: str) -> Recipe:
+    """What the command line says of one network's training."""
+    return Recipe(*(getattr(args, f"{network}_{name}") for name in ("steps", "batch", "lr")))
+
+
+def initial_states(data: Rollouts) -> list[InitialState]:
+    """The first frame of every trial of every goal, once."""
+    first = {(one.instruction, one.trial): one for one in reversed(data.episodes)}
+    return [
+        InitialState(data.frames[one.first], goal, trial, f"trial {trial}")
+        for (goal, trial), one in sorted(first.items())
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train and write the model folder; returns the exit code: 0 done, 2 for input that cannot work."""
+    args = parse_arguments(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        result = run(args)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for name, value in result.items():
+        print(f"{name:<20}{value:.4g}")
+    print(f"world model written to {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""A small world model from recorded rollouts to an environment that a policy can act in."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tests.workers.toy as toy
+from siirl.client.train_world_model import main
+from siirl.config.schema import EnvConfig, WorldModelConfig
+from siirl.data.trajectory import EpisodeSpec
+from siirl.envs.base import ENVS
+from siirl.envs.world_model.initial_states import InitialStates
+from tests.training.world_model.rollouts import INSTRUCTION, SIZE, picture, write_rollouts
+
+TINY = [
+    *("--autoencoder-widths", "8,16,16", "--latent-channels", "4", "--width", "32", "--depth", "1", "--heads", "2"),
+    *("--classifier-widths", "8,16", "--threads", "1", "--sampling-steps", "4", "--holdout", "0.3"),
+    *("--autoencoder-steps", "150", "--autoencoder-lr", "5e-3", "--autoencoder-batch", "8"),
+    *("--transformer-steps", "200", "--transformer-lr", "3e-3", "--transformer-batch", "8"),
+    *("--classifier-steps", "60", "--classifier-lr", "5e-3", "--classifier-batch", "16"),
+]
+
+
+@pytest.fixture(scope="module")
+def rollouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rollouts")
+    write_rollouts(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(rollouts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    assert main(["--rollouts", str(rollouts), "--out", str(folder), *TINY]) == 0
+    return folder
+
+
+def test_it_learns_what_actions_do_and_what_success_looks_like(model: Path) -> None:
+    found = json.loads((model / "training.json").read_text())
+    assert (found["rollouts"], found["held_out"]) == (10, 3)
+    assert found["psnr"] > found["still_psnr"], "better than to repeat the last frame"
+    assert found["autoencoder_psnr"] > 20
+    assert 0 < found["ssim"] < found["autoencoder_ssim"] + 0.05
+    assert found["classifier_auc"] > 0.9
+    assert 0 <= found["imagined_agrees"] <= 1
+
+
+def test_its_folder_is_an_environment(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy, "INSTRUCTION", INSTRUCTION)
+    config = EnvConfig(
+        env_type="opensora_wm",
+        env_name="toy",
+        num_envs=2,
+        image_size=SIZE,
+        world_model=WorldModelConfig(wm_env_type="toy", path=str(model), dtype="fp32", num_sampling_steps=4),
+    )
+    factory = ENVS.get("opensora_wm")
+    (task,) = factory.tasks(config)
+    assert task.num_trials == 10
+    env = factory(config)
+    specs = [EpisodeSpec("toy", 0, trial, "", 16, 0, 0, env_seed=3, action_seed=0) for trial in (0, 4)]
+    start = env.reset([0, 1], specs)
+    np.testing.assert_array_equal(start.main_images, [picture(0), picture(4)])
+    actions = np.zeros((2, 8, 7), np.float32)
+    actions[1, :, 0] = 0.8
+    result = env.step([0, 1], actions)
+    reds = [np.argwhere(image[16, :, 0].astype(int) - image[16, :, 2] > 60) for image in result.obs.main_images]
+    assert np.isfinite(result.rewards).all()
+    assert len(reds[0])
+    env.close()
+    away = replace(config.world_model, reward_model_path=str(model / "nowhere.pth"))
+    with pytest.raises(ValueError, match=r"no resnet_rm.pth in .*nowhere.pth"):
+        factory.tasks(replace(config, world_model=away))
+
+
+def test_every_trial_starts_where_it_was_recorded(model: Path) -> None:
+    states = InitialStates(model / "dataset")
+    assert states.count(INSTRUCTION) == 10
+    for trial in range(10):
+        np.testing.assert_array_equal(states.frame(INSTRUCTION, trial), picture(trial % 6))
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        (["--width", "30", "--heads", "4"], "--width 30 with --heads 4: allowed: a multiple of 16"),
+        (["--autoencoder-widths", "8,8,8,8,8,8"], "needs frames whose side is a multiple of 64"),
+        (["--rollouts", "nowhere"], "is no LeRobotDataset"),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    rollouts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], part: str
+) -> None:
+    assert main(["--rollouts", str(rollouts), "--out", str(tmp_path / "out"), *TINY, *given]) == 2
+    assert part in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_widths_that_the_networks_cannot_have_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--rollouts", "x", "--out", str(tmp_path), "--autoencoder-widths", "8,12"])
+    assert "allowed: multiples of 8 such as 16,32,64" in capsys.readouterr().err

@@ -1,0 +1,46 @@
+"""Rollouts of a world that a network of a few thousand weights learns in seconds: a bright square that actions move."""
+
+from pathlib import Path
+
+import numpy as np
+
+from siirl.data.lerobot import DatasetWriter, Episode, ShardWriter
+
+SIZE, SQUARE, GOAL = 32, 8, 22
+INSTRUCTION = "move the square to the right"
+
+
+def picture(place: float) -> np.ndarray:
+    """uint8 [SIZE, SIZE, 3]; the square turns green where it has arrived."""
+    frame = np.full((SIZE, SIZE, 3), 40, np.uint8)
+    left = round(place)
+    frame[12 : 12 + SQUARE, left : left + SQUARE] = (60, 230, 60) if place >= GOAL else (220, 60, 60)
+    return frame
+
+
+def rollout(trial: int, speed: float, longest: int = 24) -> tuple[Episode, np.ndarray]:
+    """An episode that ends when the square arrives, or after ``longest`` actions."""
+    rng = np.random.default_rng(trial)
+    place, frames, actions = float(trial % 6), [], []
+    frames.append(picture(place))
+    while place < GOAL and len(actions) < longest:
+        action = np.zeros(7, np.float32)
+        action[0] = speed + rng.uniform(-0.3, 0.3)
+        action[6] = rng.choice([-1, 1])
+        place = min(max(place + 2 * float(action[0]), 0), GOAL)
+        actions.append(action)
+        frames.append(picture(place))
+    labels = {"task_id": 0, "trial_id": trial, "noise": 0.0, "success": place >= GOAL}
+    states = np.zeros((len(frames), 8), np.float32)
+    return Episode(INSTRUCTION, states, np.stack([*actions, np.zeros(7, np.float32)]), labels), np.stack(frames)
+
+
+def write_rollouts(folder: Path, trials: int = 10) -> None:
+    """A dataset as ``siirl collect-demos --rollouts`` writes it; every third rollout fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dataset = DatasetWriter(folder, 20, (SIZE, SIZE), 8, 7, outcomes=True)
+    shard = ShardWriter(folder / ".shard.mp4", 20, (SIZE, SIZE))
+    for trial in range(trials):
+        episode, frames = rollout(trial, speed=0.1 if trial % 3 == 2 else 0.8)
+        shard.add(episode, frames)
+    dataset.append(shard.close())
