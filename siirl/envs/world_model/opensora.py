@@ -78,10 +78,8 @@ class OpenSoraModel:
             settings.condition_frames,
             settings.image_size,
         )
-        self._transformer, self._vae, self._reward_model = (
-            part.eval() for part in (transformer, vae, reward_model.float())
-        )
-        self.device = transformer.t_block[1].weight.device
+        self._transformer, self._vae, self._reward_model = transformer.eval(), vae.eval(), reward_model.float().eval()
+        self.device = next(transformer.parameters()).device
         self._statistics = statistics
         self._timesteps = schedule(settings.num_sampling_steps, self.image_size, settings.use_timestep_transform)
         if settings.compile:
