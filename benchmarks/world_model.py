@@ -73,12 +73,18 @@ class Case:
         return torch.randn(shape, device=device, dtype=DTYPES[self.dtype])
 
 
-SMALL = {"hidden_size": 128, "depth": 4, "num_heads": 4, "caption_channels": 8, "model_max_length": 1}
-SMALL_VAE = {"block_out_channels": [16, 32, 64], "layers_per_block": 1, "norm_num_groups": 8}
+SMALL = {"hidden_size": 128, "depth": 4, "num_heads": 4, "in_channels": 8, "caption_channels": 8, "model_max_length": 1}
+SMALL_VAE = {
+    "block_out_channels": [16, 32, 64, 64],
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "latent_channels": 8,
+}
+"""What ``siirl train-world-model`` makes unless told otherwise."""
 TINY = SMALL | {"hidden_size": 32, "depth": 2, "num_heads": 2}
-TINY_VAE = {"block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4}
+TINY_VAE = SMALL_VAE | {"block_out_channels": [8, 16], "norm_num_groups": 4}
 CASES = {
-    "cpu": [Case("small, 64²", "fp32", SMALL, SMALL_VAE, (16, 32, 64, 64), (1, 8), 64)],
+    "cpu": [Case("small, 128²", "fp32", SMALL, SMALL_VAE, (16, 32, 64, 128), (1, 8), 128, 4)],
     "cuda": [Case("XL/2, 256²", "bf16", {}, {}, WIDTHS, (1, 4, 8, 16, 32), 256)],
     "tiny": [Case("tiny", "fp32", TINY, TINY_VAE, (4, 8), (2,), 16, 2)],
 }
