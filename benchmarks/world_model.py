@@ -1,10 +1,11 @@
 """How fast a world model imagines, beside what the machine's matrix product allows, with and without reusing condition frames.
 
-``python -m benchmarks.world_model`` takes a small model; with ``--device cuda``, random weights of the published XL/2 at 256 pixels
-(1.1 billion parameters, ten denoising steps, 8 frames after 4). It needs torch and numpy, but no Ray, Hydra or simulator.
+``python -m benchmarks.world_model`` takes a small model; with ``--device cuda``, random weights of the published XL/2 at 256
+pixels (1.2 billion parameters, ten denoising steps, 8 frames after 4). It needs torch, but no Ray, Hydra or simulator.
 
-The floor is the time that the counted operations take at this machine's own matrix product (`benchmarks.flops.matmul_rate`), each way
-of sampling beside its own operations. Ways are measured in turns, because a machine's speed drifts; results are medians over rounds.
+The floor is the time that the counted operations take at this machine's own matrix product (`benchmarks.flops.matmul_rate`),
+each way of sampling beside its own operations. Ways are measured in turns, because a machine's speed drifts; results are medians
+over rounds.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """OpenSora as a video model: what a robot's actions would show, imagined from the last frames.
 
-Source: the published environment of RLinf, whose order of operations is kept: latents of imagined frames condition the next chunk as
-they are, and decoded frames are rounded down to whole levels.
+Source: the published environment of RLinf, whose order of operations is kept: latents of imagined frames condition the next chunk
+as they are, and decoded frames are rounded down to whole levels.
 """
 
 from collections.abc import Sequence
