@@ -170,7 +170,7 @@ class TimestepEmbedder(nn.Module):
         half = WAVES // 2
         steps = torch.arange(half, dtype=torch.float32, device=timesteps.device)
         angles = timesteps.float()[:, None] * torch.exp(-math.log(LONGEST_WAVE) * steps / half)
-        return self.mlp(torch.cat((angles.cos(), angles.sin()), dim=-1).to(self.mlp[0].weight.dtype))
+        return self.mlp(torch.cat((angles.cos(), angles.sin()), dim=-1).to(next(self.parameters()).dtype))
 
 
 class ActionEmbedder(nn.Module):

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from siirl.envs.world_model.base import Imagined
 from siirl.envs.world_model.reward_model import RewardModel
 from siirl.envs.world_model.sampler import sample, schedule
 from siirl.envs.world_model.stdit3 import STDiT3
 from siirl.envs.world_model.vae import AutoencoderKL
+from siirl.envs.world_model.video_model import Imagined
 from siirl.envs.world_model.weights import (
     ActionStatistics,
     WorldModelFiles,
@@ -56,6 +56,10 @@ class OpenSoraSettings:
 class OpenSoraModel:
     """A transformer, an autoencoder and a classifier. A row depends on its own memory, actions and seed alone.
 
+    Attributes:
+        chunk, condition_frames, image_size: see `OpenSoraSettings`.
+        device: where it computes.
+
     Raises:
         ValueError: the parts or the settings do not go together.
     """
@@ -74,9 +78,8 @@ class OpenSoraModel:
             settings.condition_frames,
             settings.image_size,
         )
-        self._transformer, self._vae, self._reward_model = (
-            part.eval() for part in (transformer, vae, reward_model.float())
-        )
+        self._transformer, self._vae, self._reward_model = transformer.eval(), vae.eval(), reward_model.float().eval()
+        self.device = next(transformer.parameters()).device
         self._statistics = statistics
         self._timesteps = schedule(settings.num_sampling_steps, self.image_size, settings.use_timestep_transform)
         if settings.compile:
@@ -102,11 +105,7 @@ class OpenSoraModel:
         """Move all parameters; what is not in use may wait in the host's memory."""
         for part in (self._transformer, self._vae, self._reward_model):
             part.to(device)
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self._transformer.t_block[1].weight.device
+        self.device = torch.device(device)
 
     @torch.inference_mode()
     def begin(self, frames: Tensor) -> Tensor:

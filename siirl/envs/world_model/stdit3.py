@@ -204,7 +204,8 @@ class STDiT3(nn.Module):
         """[B, C, T, H, W] → [B, T', S, D], with positions in the image."""
         x = self.x_embedder(latents.to(self._dtype))
         scale = (float(height[0]) * float(width[0])) ** 0.5 / self.config.input_sq_size
-        return x.flatten(3).permute(0, 2, 3, 1) + patch_positions(*x.shape[3:], x.shape[1], scale, x)
+        rows, columns = x.shape[3:]
+        return x.flatten(3).permute(0, 2, 3, 1) + patch_positions(rows, columns, x.shape[1], scale, x)
 
     def _modulation(self, timesteps: Tensor, actions: Tensor, before: int = 0) -> Modulation:
         """Of frames to generate, of which the first follows ``before`` others."""
@@ -214,7 +215,7 @@ class STDiT3(nn.Module):
 
     def _condition_modulation(self) -> Modulation:
         """Of condition frames, in all rows alike; no action matters to them."""
-        timestep = torch.full((1,), CONDITION_TIMESTEP, dtype=self._dtype, device=self.t_block[1].weight.device)
+        timestep = self.x_embedder.proj.weight.new_full((1,), CONDITION_TIMESTEP)
         t = self.t_embedder(timestep)
         six = self._six(t[:, None])
         return Modulation(six, six, t)
@@ -242,6 +243,6 @@ class STDiT3(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for block in self.temporal_blocks:
-            for layer in (block.attn.proj, block.mlp.fc2):
-                nn.init.zeros_(layer.weight)
+        for name, parameter in self.temporal_blocks.named_parameters():
+            if name.endswith((".attn.proj.weight", ".mlp.fc2.weight")):
+                nn.init.zeros_(parameter)

@@ -46,8 +46,9 @@ class AutoencoderConfig:
         Raises:
             ValueError: layers that this autoencoder does not have, or groups that do not divide a width.
         """
-        known = {f.name: config[f.name] for f in fields(cls) if f.name in config}
-        made = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+        known: dict[str, Any] = {f.name: config[f.name] for f in fields(cls) if f.name in config}
+        known |= {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        made = cls(**known)
         layers = {*made.down_block_types, *made.up_block_types} - {"DownEncoderBlock2D", "UpDecoderBlock2D"}
         options = ("mid_block_add_attention", "use_quant_conv", "use_post_quant_conv")
         if layers or made.act_fn != "silu" or not all(config.get(option, True) for option in options):
