@@ -63,6 +63,7 @@ def open_dataset(settings: Settings, expertise: Expertise) -> DatasetWriter:
         leftover.unlink()
     wanted = {**expertise.describe(env), "seed": settings.seed}
     given = {"pushes": settings.pushes, "rollouts": settings.rollouts, "policy": str(settings.policy or "")}
+    given |= {"max_steps": env.max_steps or 0}
     wanted |= {name: value for name, value in given.items() if value}
     file = out / SETTINGS
     if file.exists():

@@ -62,7 +62,6 @@ ALIASES = {
     "env.eval.init_params.camera_heights": f"{ENV}.image_size",
     "env.eval.init_params.camera_widths": f"{ENV}.image_size",
     "env.eval.init_params.sim_backend": f"{ENV}.sim_backend",
-    "env.eval.init_params.max_episode_steps": f"{ENV}.max_steps",
     "env.eval.num_images_in_input": f"{EMBODIED}.num_images_in_input",
     "env.train.wm_env_type": f"{WORLD_MODEL}.wm_env_type",
     "env.train.opensora_wm_hf_ckpt_path": f"{WORLD_MODEL}.path",

@@ -259,7 +259,7 @@ COMPUTED = (
     Computed(f"{ENV}.image_size", (FRAME,), imagined_size),
     Computed(f"{ENV}.sim_backend", (THEIR_MARK,), sim_backend),
     Computed(f"{VAL_ENV}.env_type", EVAL_TYPES, val_env_type),
-    Computed(f"{VAL_ENV}.max_steps", (EVAL_STEPS,), val_max_steps),
+    Computed(f"{VAL_ENV}.max_steps", EVAL_STEPS, val_max_steps),
     Computed(f"{ENV}.num_envs", (ENVS, GROUPS), num_envs),
     Computed("data.train_batch_size", (ENVS, GROUPS, EPOCHS, STEPS, CHUNK_STEPS, RESET), train_batch_size),
     Computed(f"{ACTOR}.ppo_mini_batch_size", (BATCH,), ppo_mini_batch_size),

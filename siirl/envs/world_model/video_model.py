@@ -30,12 +30,15 @@ class VideoModel(Protocol):
     Attributes:
         chunk: actions per call, and frames imagined for them.
         image_size: side of the frames, pixels.
-        device: where it computes.
     """
 
     chunk: int
     image_size: int
-    device: torch.device
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        ...
 
     def begin(self, frames: Tensor) -> Tensor:
         """The memory [S, …] of episodes that start with ``frames`` uint8 [S, H, W, 3], on the model's device."""
