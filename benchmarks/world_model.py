@@ -1,10 +1,11 @@
 """How fast a world model imagines, beside what the machine's matrix product allows, with and without reusing condition frames.
 
-``python -m benchmarks.world_model`` takes a small model; with ``--device cuda``, random weights of the published XL/2 at 256 pixels
-(1.1 billion parameters, ten denoising steps, 8 frames after 4). It needs torch and numpy, but no Ray, Hydra or simulator.
+``python -m benchmarks.world_model`` takes a small model; with ``--device cuda``, random weights of the published XL/2 at 256
+pixels (1.2 billion parameters, ten denoising steps, 8 frames after 4). It needs torch, but no Ray, Hydra or simulator.
 
-The floor is the time that the counted operations take at this machine's own matrix product (`benchmarks.flops.matmul_rate`), each way
-of sampling beside its own operations. Ways are measured in turns, because a machine's speed drifts; results are medians over rounds.
+The floor is the time that the counted operations take at this machine's own matrix product (`benchmarks.flops.matmul_rate`),
+each way of sampling beside its own operations. Ways are measured in turns, because a machine's speed drifts; results are medians
+over rounds.
 """
 
 import argparse
@@ -72,12 +73,18 @@ class Case:
         return torch.randn(shape, device=device, dtype=DTYPES[self.dtype])
 
 
-SMALL = {"hidden_size": 128, "depth": 4, "num_heads": 4, "caption_channels": 8, "model_max_length": 1}
-SMALL_VAE = {"block_out_channels": [16, 32, 64], "layers_per_block": 1, "norm_num_groups": 8}
+SMALL = {"hidden_size": 128, "depth": 4, "num_heads": 4, "in_channels": 8, "caption_channels": 8, "model_max_length": 1}
+SMALL_VAE = {
+    "block_out_channels": [16, 32, 64, 64],
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "latent_channels": 8,
+}
+"""What ``siirl train-world-model`` makes unless told otherwise."""
 TINY = SMALL | {"hidden_size": 32, "depth": 2, "num_heads": 2}
-TINY_VAE = {"block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4}
+TINY_VAE = SMALL_VAE | {"block_out_channels": [8, 16], "norm_num_groups": 4}
 CASES = {
-    "cpu": [Case("small, 64²", "fp32", SMALL, SMALL_VAE, (16, 32, 64, 64), (1, 8), 64)],
+    "cpu": [Case("small, 128²", "fp32", SMALL, SMALL_VAE, (16, 32, 64, 128), (1, 8), 128, 4)],
     "cuda": [Case("XL/2, 256²", "bf16", {}, {}, WIDTHS, (1, 4, 8, 16, 32), 256)],
     "tiny": [Case("tiny", "fp32", TINY, TINY_VAE, (4, 8), (2,), 16, 2)],
 }

@@ -39,6 +39,7 @@ def open_dataset(settings: Settings, expertise: Expertise) -> DatasetWriter:
     env, out = settings.env, settings.out
     wanted = {**expertise.describe(env), "seed": settings.seed}
     given = {"pushes": settings.pushes, "rollouts": settings.rollouts, "policy": str(settings.policy or "")}
+    given |= {"max_steps": env.max_steps or 0}
     claim(out, wanted | {name: value for name, value in given.items() if value})
     size = (env.image_size, env.image_size)
     labels = LABELS | (OUTCOME if settings.rollouts else {})

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from siirl.config.checks import EMBODIED, ENV, check_max_steps, most_held_out
-from siirl.config.environments import environments, seen_by, told_of
+from siirl.config.environments import TRAINING, VAL_ENV, declared, environments, seen_by, told_of
 from siirl.config.keys import KEYS, get_value, given, refuse
 from siirl.config.problems import show
 from siirl.config.schema import Config, EnvConfig, WorldModelConfig
@@ -62,13 +62,15 @@ def _check_slots(config: Config, factory: EnvFactory) -> Iterator[str]:
 
 
 def _check_unused(config: Config) -> Iterator[str]:
-    """Keys that none of the environments reads."""
-    envs = environments(config).values()
-    factories = [ENVS.get(env.env_type) for env in envs]
+    """Keys that none of the environments reads; that of training counts also where none is trained."""
+    envs = declared(config)
+    factories = [ENVS.get(env.env_type) for env in envs.values()]
     unused = set.intersection(*(set(factory.unused_keys) for factory in factories))
     if not any(factory.imagined for factory in factories):
         unused |= {f"world_model.{field.name}" for field in fields(WorldModelConfig)}
-    kinds = " and ".join(env.env_type for env in envs)
+    kinds = " and ".join(
+        f"{ENV if name == TRAINING else VAL_ENV}.env_type={env.env_type}" for name, env in envs.items()
+    )
     for name in sorted(unused):
         key = f"{ENV}.{name}"
         default = show(KEYS[key].default)

@@ -10,7 +10,7 @@ from siirl.client.env_checks import ENV_TYPE, environment_problems
 from siirl.client.prompts import find_prompts
 from siirl.config.action_noise import NOISE
 from siirl.config.checks import EMBODIED, most_held_out
-from siirl.config.environments import environments, seen_by, told_of
+from siirl.config.environments import declared, environments, seen_by, told_of
 from siirl.config.folders import is_policy_folder
 from siirl.config.keys import KEYS, get_value, given, refuse
 from siirl.config.problems import show
@@ -58,7 +58,7 @@ def component_problems(config: Config, graph: Graph | None, has_manifests: bool)
     """
     problems: list[str] = []
     tasks: list[Task] = []
-    if unknown := [line for name in environments(config) for line in _unknown_env(config, name)]:
+    if unknown := [line for name in declared(config) for line in _unknown_env(config, name)]:
         problems += unknown
     else:
         problems += placement_problems(graph, config) if graph else []

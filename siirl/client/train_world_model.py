@@ -22,7 +22,7 @@ from siirl.envs.world_model.opensora import OpenSoraModel, OpenSoraSettings
 from siirl.envs.world_model.reward_model import RewardModel
 from siirl.envs.world_model.stdit3 import STDiT3
 from siirl.envs.world_model.vae import AutoencoderKL
-from siirl.envs.world_model.weights import STATISTICS, read_statistics, save_world_model
+from siirl.envs.world_model.weights import STATISTICS, ActionStatistics, read_statistics, save_world_model
 from siirl.training.world_model.evaluate import measure
 from siirl.training.world_model.fitting import Recipe
 from siirl.training.world_model.networks import encode_all, fit_autoencoder, fit_classifier, fit_transformer
@@ -88,7 +88,7 @@ def check_sizes(args: argparse.Namespace, image_size: int) -> None:
     if image_size % factor:
         raise ValueError(
             f"--autoencoder-widths {','.join(map(str, args.autoencoder_widths))} needs frames whose side is a multiple of "
-            f"{factor}; those of {args.rollouts[0]} have {image_size}: name fewer widths, or collect frames of another --image-size"
+            f"{factor}; those of {args.rollouts[0]} have {image_size}: name fewer widths, or collect others (--image-size)"
         )
 
 
@@ -108,18 +108,21 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     make_out(args.out)
     statistics = action_statistics(train)
     write_atomically(args.out / STATISTICS, lambda stream: stream.write(json.dumps(statistics).encode()))
-    transformer, vae, classifier, latents = fit_all(args, data)
+    normal = read_statistics(args.out / STATISTICS)
+    transformer, vae, classifier, latents = fit_all(args, data, normal)
     save_world_model(args.out, transformer, vae, classifier, statistics)
     write_initial_states(args.out / "dataset", initial_states(data))
     settings = OpenSoraSettings(args.chunk, args.condition_frames, data.size, args.sampling_steps, dtype="fp32")
-    model = OpenSoraModel(transformer, vae, classifier, read_statistics(args.out / STATISTICS), settings)
+    model = OpenSoraModel(transformer, vae, classifier, normal, settings)
     result = {"rollouts": float(len(data.episodes)), "held_out": float(len(held))}
     result |= measure(model, vae, data, latents, held, args.threshold)
     write_atomically(args.out / RESULT, lambda stream: stream.write(json.dumps(result, indent=1).encode()))
     return result
 
 
-def fit_all(args: argparse.Namespace, data: Rollouts) -> tuple[STDiT3, AutoencoderKL, RewardModel, torch.Tensor]:
+def fit_all(
+    args: argparse.Namespace, data: Rollouts, statistics: ActionStatistics
+) -> tuple[STDiT3, AutoencoderKL, RewardModel, torch.Tensor]:
     """Build and fit autoencoder, transformer and classifier; and the latents of all frames."""
     generator = torch.Generator().manual_seed(args.seed)
     train, _ = data.split(args.holdout)
@@ -147,8 +150,9 @@ def fit_all(args: argparse.Namespace, data: Rollouts) -> tuple[STDiT3, Autoencod
             "pad_action_num": args.condition_frames,
         }
     ).to(args.device)
-    known = read_statistics(args.out / STATISTICS)
-    fit_transformer(transformer, latents, train, known, (args.chunk, data.size), recipe(args, "transformer"), generator)
+    fit_transformer(
+        transformer, latents, train, statistics, (args.chunk, data.size), recipe(args, "transformer"), generator
+    )
     classifier = RewardModel(args.classifier_widths).to(args.device)
     fit_classifier(classifier, vae, data, latents, train, recipe(args, "classifier"), generator)
     return transformer, vae, classifier, latents

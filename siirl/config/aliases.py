@@ -61,7 +61,6 @@ ALIASES = {
     "env.eval.init_params.camera_heights": f"{ENV}.image_size",
     "env.eval.init_params.camera_widths": f"{ENV}.image_size",
     "env.eval.init_params.sim_backend": f"{ENV}.sim_backend",
-    "env.eval.init_params.max_episode_steps": f"{ENV}.max_steps",
     "env.eval.num_images_in_input": f"{EMBODIED}.num_images_in_input",
     "env.train.action_steps_per_chunk": f"{EMBODIED}.num_executed_actions",
     "env.eval.action_steps_per_chunk": f"{EMBODIED}.num_executed_actions",

@@ -269,7 +269,7 @@ COMPUTED = (
     Computed(f"{ENV}.image_size", (FRAME,), imagined_size),
     Computed(f"{ENV}.sim_backend", (THEIR_MARK,), sim_backend),
     Computed(f"{VAL_ENV}.env_type", EVAL_TYPES, val_env_type),
-    Computed(f"{VAL_ENV}.max_steps", (EVAL_STEPS,), val_max_steps),
+    Computed(f"{VAL_ENV}.max_steps", EVAL_STEPS, val_max_steps),
     Computed(f"{EMBODIED}.num_images_in_input", (THEIR_MARK,), views),
     Computed("algorithm.logprob_type", ("algorithm.entropy_type",), entropy_level),
     Computed(f"{ENV}.num_envs", (ENVS, GROUPS), num_envs),

@@ -24,15 +24,19 @@ def validates_in(config: Config) -> str:
     return TRAINING if config.actor_rollout_ref.embodied.val_env.env_type is None else VALIDATION
 
 
-def environments(config: Config) -> dict[str, EnvConfig]:
-    """The environments whose simulators the run needs, by name, the training one first."""
+def declared(config: Config) -> dict[str, EnvConfig]:
+    """Every environment that the config names, by name, the training one first."""
     embodied = config.actor_rollout_ref.embodied
-    both = {TRAINING: embodied.env, VALIDATION: validation_env(embodied)}
-    if validates_in(config) == TRAINING:
-        del both[VALIDATION]
-    elif config.trainer.val_only:
-        del both[TRAINING]
-    return both
+    other = {} if validates_in(config) == TRAINING else {VALIDATION: validation_env(embodied)}
+    return {TRAINING: embodied.env} | other
+
+
+def environments(config: Config) -> dict[str, EnvConfig]:
+    """The environments whose simulators the run needs: of two, one that only validates has no use for the training one."""
+    envs = declared(config)
+    if config.trainer.val_only and len(envs) > 1:
+        del envs[TRAINING]
+    return envs
 
 
 def seen_by(config: Config, name: str) -> Config:

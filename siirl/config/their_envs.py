@@ -6,7 +6,8 @@ from siirl.config.environments import VALIDATION, validates_in
 from siirl.config.schema import Config
 from siirl.config.theirs import SKIP, Theirs
 
-EVAL_TYPES, EVAL_STEPS = ("env.eval.env_type", "env.eval.simulator_type"), "env.eval.max_episode_steps"
+EVAL_TYPES = ("env.eval.env_type", "env.eval.simulator_type")
+EVAL_STEPS = ("env.eval.max_episode_steps", "env.eval.init_params.max_episode_steps")
 FRAME = "env.train.world_model_cfg.image_size"
 WORLD_MODEL_ENV = "opensora_wm"
 
@@ -43,10 +44,11 @@ def val_env_type(theirs: Theirs, config: Config) -> Any:
 
 def val_max_steps(theirs: Theirs, config: Config) -> Any:
     """The same, where `env.eval.env_type` is not that of `env.train`; else it must be `env.train.max_episode_steps`."""
-    steps, longest = theirs[EVAL_STEPS], config.actor_rollout_ref.embodied.env.max_steps
+    steps = next(theirs[name] for name in EVAL_STEPS if name in theirs)
+    longest = config.actor_rollout_ref.embodied.env.max_steps
     if validates_in(config) == VALIDATION:
         return steps
-    if steps != longest:
+    if any(theirs.get(name, longest) != longest for name in EVAL_STEPS):
         allowed = f"{longest} (env.train.max_episode_steps): validation runs in the same environment"
         raise ValueError(allowed, "give both the same, or leave this one out")
     return SKIP

@@ -127,9 +127,8 @@ class Plan:
 
     def _holds(self, slot: Slot) -> list[str]:
         """What lives on a slot: simulators, roles, weights."""
-        parts = []
         here = [p for row in self.env_slots for at, p in zip(row, self.processes, strict=True) if at == slot.index]
-        parts += simulators(here)
+        parts = [*simulators(here)]
         if roles := [role for role in WORKER_ROLES if slot.index in self.placement.get(role, ())]:
             parts.append(", ".join(roles))
         return [*parts, *self._weights(slot.index)]

@@ -111,7 +111,7 @@ class Env(Protocol):
         ...
 
     def rest(self) -> None:
-        """Give back what only steps need, such as an accelerator's memory: for a while there will be none. Episodes that run stay."""
+        """Give back what only steps need, such as an accelerator's memory: for a while there will be none. Episodes stay."""
         ...
 
     def close(self) -> None:

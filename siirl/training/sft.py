@@ -100,6 +100,8 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of ``model``'s weights, whose decay rises from 0 to ``decay``."""
 
     def average(mean: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+        if not mean.is_floating_point():  # a counter, as batch normalisation has
+            return new
         return torch.lerp(new, mean, min(decay, (int(count) + 1) / (int(count) + 20)))
 
     return AveragedModel(model, avg_fn=average, use_buffers=True)

@@ -43,7 +43,7 @@ class SlotMap:
     def __init__(self, processes: Sequence[Process]) -> None:
         self.places = [(env, local) for env, process in enumerate(processes) for local in range(process.slots)]
         self.num_slots = len(self.places)
-        self.envs = [process.env for process in processes for _ in range(process.slots)]
+        self.envs: Sequence[str] = [process.env for process in processes for _ in range(process.slots)]
         self.requests = [Requests() for _ in processes]
         self._processes = processes
 

@@ -139,10 +139,23 @@ class FinalLayer(nn.Module):
         self.scale_shift_table = nn.Parameter(torch.randn(2, dim) / dim**0.5)
         self.linear = nn.Linear(dim, out)
 
-    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """x [B, T, S, D] and its modulation, which broadcasts to [B, T, D] → [B, T, S, out]."""
-        shift, scale = (self.scale_shift_table + modulation.unsqueeze(2)).unsqueeze(3).unbind(2)
-        return self.linear(modulated(x, shift, scale))
+    def forward(self, x: Tensor, noisy: Tensor, clean: Tensor | None = None, generated: Tensor | None = None) -> Tensor:
+        """Hidden states [B, T, S, D] → [B, T, S, out].
+
+        Args:
+            noisy: embedding of the timesteps [B, D].
+            clean: that of condition frames [1, D]; needed with ``generated``.
+            generated: bool [B, T]; frames where it is False are condition frames, and are modulated twice, as published.
+                Nothing reads what comes of them.
+        """
+        found = self._modulated(x, noisy)
+        if clean is not None and generated is not None:
+            found = torch.where(generated[..., None, None], found, self._modulated(found, clean))
+        return self.linear(found)
+
+    def _modulated(self, x: Tensor, embedding: Tensor) -> Tensor:
+        shift, scale = (self.scale_shift_table + embedding[:, None])[:, :, None, None].unbind(1)
+        return modulated(x, shift, scale)
 
 
 class TimestepEmbedder(nn.Module):
@@ -157,7 +170,7 @@ class TimestepEmbedder(nn.Module):
         half = WAVES // 2
         steps = torch.arange(half, dtype=torch.float32, device=timesteps.device)
         angles = timesteps.float()[:, None] * torch.exp(-math.log(LONGEST_WAVE) * steps / half)
-        return self.mlp(torch.cat((angles.cos(), angles.sin()), dim=-1).to(self.mlp[0].weight.dtype))
+        return self.mlp(torch.cat((angles.cos(), angles.sin()), dim=-1).to(next(self.parameters()).dtype))
 
 
 class ActionEmbedder(nn.Module):

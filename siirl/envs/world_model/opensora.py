@@ -1,7 +1,7 @@
 """OpenSora as a video model: what a robot's actions would show, imagined from the last frames.
 
-Source: the published environment of RLinf, whose order of operations is kept: latents of imagined frames condition the next chunk as
-they are, and decoded frames are rounded down to whole levels.
+Source: the published environment of RLinf, whose order of operations is kept: latents of imagined frames condition the next chunk
+as they are, and decoded frames are rounded down to whole levels.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from siirl.envs.world_model.base import Imagined
 from siirl.envs.world_model.reward_model import RewardModel
 from siirl.envs.world_model.sampler import sample, schedule
 from siirl.envs.world_model.stdit3 import STDiT3
 from siirl.envs.world_model.vae import AutoencoderKL
+from siirl.envs.world_model.video_model import Imagined
 from siirl.envs.world_model.weights import (
     ActionStatistics,
     WorldModelFiles,
@@ -26,8 +26,9 @@ from siirl.envs.world_model.weights import (
 )
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-FRAMES_AT_ONCE = 64
-"""Frames that the autoencoder and the classifier take at a time, which bounds memory."""
+FRAMES_AT_ONCE = {"cpu": 4}
+"""Frames that the autoencoder and the classifier take at a time: as many as a CPU's caches like; elsewhere `MOST_FRAMES`."""
+MOST_FRAMES = 64
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ class OpenSoraSettings:
 class OpenSoraModel:
     """A transformer, an autoencoder and a classifier. A row depends on its own memory, actions and seed alone.
 
+    Attributes:
+        chunk, condition_frames, image_size: see `OpenSoraSettings`.
+        device: where it computes.
+
     Raises:
         ValueError: the parts or the settings do not go together.
     """
@@ -74,9 +79,10 @@ class OpenSoraModel:
             settings.condition_frames,
             settings.image_size,
         )
-        self._transformer, self._vae, self._reward_model = (
-            part.eval() for part in (transformer, vae, reward_model.float())
-        )
+        self._transformer, self._vae, self._reward_model = transformer.eval(), vae.eval(), reward_model.float().eval()
+        # Half the time of decoding on a CPU; PyTorch's stubs lack this form.
+        self._vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device = next(transformer.parameters()).device
         self._statistics = statistics
         self._timesteps = schedule(settings.num_sampling_steps, self.image_size, settings.use_timestep_transform)
         if settings.compile:
@@ -102,11 +108,7 @@ class OpenSoraModel:
         """Move all parameters; what is not in use may wait in the host's memory."""
         for part in (self._transformer, self._vae, self._reward_model):
             part.to(device)
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self._transformer.t_block[1].weight.device
+        self.device = torch.device(device)
 
     @torch.inference_mode()
     def begin(self, frames: Tensor) -> Tensor:
@@ -122,7 +124,7 @@ class OpenSoraModel:
                 f"the world model's frames are uint8 [S, {side}, {side}, 3], not {frames.dtype} {list(frames.shape)}; set its "
                 "image_size to the size that it was trained on, and give initial frames of that size"
             )
-        pixels = normalised(frames.to(self.device)).to(self._vae.quant_conv.weight.dtype).split(FRAMES_AT_ONCE)
+        pixels = normalised(frames.to(self.device)).to(self._vae.quant_conv.weight.dtype).split(self._at_once)
         latents = torch.cat([self._vae.encode(some) for some in pixels])
         return latents.unsqueeze(2).repeat(1, 1, self.condition_frames, 1, 1)
 
@@ -153,12 +155,16 @@ class OpenSoraModel:
     @torch.inference_mode()
     def success(self, frames: Tensor) -> Tensor:
         """The classifier's probability that the goal is reached, of frames uint8 [S, F, H, W, 3]: float32 [S, F]."""
-        pixels = normalised(frames.flatten(0, 1).to(self.device)).split(FRAMES_AT_ONCE)
+        pixels = normalised(frames.flatten(0, 1).to(self.device)).split(self._at_once)
         return torch.cat([self._reward_model(some) for some in pixels]).unflatten(0, frames.shape[:2])
+
+    @property
+    def _at_once(self) -> int:
+        return FRAMES_AT_ONCE.get(self.device.type, MOST_FRAMES)
 
     def _decode(self, latents: Tensor) -> Tensor:
         """[S, C, F, H', W'] → float32 [S, F, 3, H, W]."""
-        frames = latents.transpose(1, 2).flatten(0, 1).split(FRAMES_AT_ONCE)
+        frames = latents.transpose(1, 2).flatten(0, 1).split(self._at_once)
         return torch.cat([self._vae.decode(some) for some in frames]).float().unflatten(0, (len(latents), -1))
 
     def _noise(self, seeds: Sequence[int], frames: int) -> Tensor:

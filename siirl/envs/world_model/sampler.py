@@ -1,9 +1,9 @@
 """Rectified flow: how noise becomes latents, and how the network that does it is trained.
 
-Time runs from 1000, noise, to 0, data; on a straight line between them the velocity is data − noise. Source: Liu et al., *Flow
-Straight and Fast*, arXiv:2209.03003; Esser et al., arXiv:2403.03206 (shifted timesteps, logit-normal training timesteps), with the
-constants of the published OpenSora scheduler. The published sampler uses no classifier-free guidance, and adds no noise to condition
-frames when sampling, only in training.
+Time runs from 1000, noise, to 0, data; on a straight line between them the velocity is data − noise. Sources: Liu et al., *Flow
+Straight and Fast*, arXiv:2209.03003; Esser et al., arXiv:2403.03206 (shifted timesteps, logit-normal training timesteps), with
+the constants of the published OpenSora scheduler. That one uses no classifier-free guidance, and adds noise to condition frames
+in training only.
 """
 
 import torch

@@ -1,8 +1,8 @@
 """STDiT3: the action-conditioned spatial-temporal diffusion transformer of RLinf's OpenSora world model.
 
-It predicts the velocity of a rectified flow for every frame's latents. Frames whose mask is 0 are conditions: they are modulated as
-of timestep 15 whatever the others' timestep is, and since attention along time is causal, those that come first do not depend on
-what follows. `STDiT3.encode_condition` therefore computes their keys and values once, and `STDiT3.denoise` takes them up; both
+It predicts the velocity of a rectified flow for every frame's latents. Frames whose mask is 0 are conditions: they are modulated
+as of timestep 15 whatever the others' timestep is, and since attention along time is causal, those that come first do not depend
+on what follows. `STDiT3.encode_condition` therefore computes their keys and values once, and `STDiT3.denoise` takes them up; both
 together equal `STDiT3.forward`.
 
 Sources: Zhu et al., *WMPO: World Model-based Policy Optimization*, arXiv:2511.09515; Zheng et al., *Open-Sora*, arXiv:2412.20404;
@@ -94,7 +94,7 @@ class Modulation:
     Attributes:
         spatial: for blocks within frames, broadcasts to [B, T, 6, D].
         temporal: for blocks along time, broadcasts to [B, T, 6, D].
-        final: for the last layer, broadcasts to [B, T, D].
+        final: for the last layer, [B, D], or [1, D] for all rows alike.
     """
 
     spatial: Tensor
@@ -156,16 +156,13 @@ class STDiT3(nn.Module):
                 f"{tuple(x_mask.shape)}"
             )
         noisy, clean = self._modulation(timesteps, actions), self._condition_modulation()
-        generated = x_mask.bool()[:, :, None]
-        modulation = Modulation(
-            torch.where(generated[..., None], noisy.spatial, clean.spatial),
-            torch.where(generated[..., None], noisy.temporal, clean.temporal),
-            torch.where(generated, noisy.final, clean.final),
-        )
+        generated = x_mask.bool()
+        in_space = torch.where(generated[..., None, None], noisy.spatial, clean.spatial)
+        in_time = torch.where(generated[..., None, None], noisy.temporal, clean.temporal)
         for spatial, temporal in zip(self.spatial_blocks, self.temporal_blocks, strict=True):
-            x, _ = spatial(x, modulation.spatial)
-            x, _ = temporal(x, modulation.temporal, self.rope)
-        return self._pixels(self.final_layer(x, modulation.final), latents.shape)
+            x, _ = spatial(x, in_space)
+            x, _ = temporal(x, in_time, self.rope)
+        return self._pixels(self.final_layer(x, noisy.final, clean.final, generated), latents.shape)
 
     def encode_condition(self, latents: Tensor, height: Tensor, width: Tensor) -> list[KeysValues]:
         """Keys and values of condition frames [B, C, K, H, W] in every temporal block, for `denoise`."""
@@ -207,19 +204,21 @@ class STDiT3(nn.Module):
         """[B, C, T, H, W] → [B, T', S, D], with positions in the image."""
         x = self.x_embedder(latents.to(self._dtype))
         scale = (float(height[0]) * float(width[0])) ** 0.5 / self.config.input_sq_size
-        return x.flatten(3).permute(0, 2, 3, 1) + patch_positions(*x.shape[3:], x.shape[1], scale, x)
+        rows, columns = x.shape[3:]
+        return x.flatten(3).permute(0, 2, 3, 1) + patch_positions(rows, columns, x.shape[1], scale, x)
 
     def _modulation(self, timesteps: Tensor, actions: Tensor, before: int = 0) -> Modulation:
         """Of frames to generate, of which the first follows ``before`` others."""
-        t = self.t_embedder(timesteps.to(self._dtype))[:, None]
+        t = self.t_embedder(timesteps.to(self._dtype))
         led_to = self.action_embedder(actions.to(self._dtype))[:, before:]
-        return Modulation(self._six(t + led_to), self._six(t), t)
+        return Modulation(self._six(t[:, None] + led_to), self._six(t[:, None]), t)
 
     def _condition_modulation(self) -> Modulation:
         """Of condition frames, in all rows alike; no action matters to them."""
-        timestep = torch.full((1,), CONDITION_TIMESTEP, dtype=self._dtype, device=self.t_block[1].weight.device)
-        t = self.t_embedder(timestep)[:, None]
-        return Modulation(self._six(t), self._six(t), t)
+        timestep = self.x_embedder.proj.weight.new_full((1,), CONDITION_TIMESTEP)
+        t = self.t_embedder(timestep)
+        six = self._six(t[:, None])
+        return Modulation(six, six, t)
 
     def _six(self, embedding: Tensor) -> Tensor:
         """[B, T, D] → [B, T, 6, D]."""
@@ -244,6 +243,6 @@ class STDiT3(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for block in self.temporal_blocks:
-            for layer in (block.attn.proj, block.mlp.fc2):
-                nn.init.zeros_(layer.weight)
+        for name, parameter in self.temporal_blocks.named_parameters():
+            if name.endswith((".attn.proj.weight", ".mlp.fc2.weight")):
+                nn.init.zeros_(parameter)

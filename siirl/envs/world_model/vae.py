@@ -1,8 +1,8 @@
 """The 2-D variational autoencoder between frames and latents, under the names of diffusers' ``AutoencoderKL``.
 
-Source: Rombach et al., *High-Resolution Image Synthesis with Latent Diffusion Models*, arXiv:2112.10752; the published world models
-use the weights of SDXL's, arXiv:2307.01952. It is written here, and not taken from diffusers, because that package brings pipelines of
-a hundred models and pins of its own for what is a stack of convolutions.
+Source: Rombach et al., *High-Resolution Image Synthesis with Latent Diffusion Models*, arXiv:2112.10752; published world models
+have the weights of SDXL's, arXiv:2307.01952. It is written here, not taken from diffusers, because that package brings pipelines
+of a hundred models and pins of its own for what is a stack of convolutions.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -46,14 +46,15 @@ class AutoencoderConfig:
         Raises:
             ValueError: layers that this autoencoder does not have, or groups that do not divide a width.
         """
-        known = {f.name: config[f.name] for f in fields(cls) if f.name in config}
-        made = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+        known: dict[str, Any] = {f.name: config[f.name] for f in fields(cls) if f.name in config}
+        known |= {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        made = cls(**known)
         layers = {*made.down_block_types, *made.up_block_types} - {"DownEncoderBlock2D", "UpDecoderBlock2D"}
         options = ("mid_block_add_attention", "use_quant_conv", "use_post_quant_conv")
         if layers or made.act_fn != "silu" or not all(config.get(option, True) for option in options):
             raise ValueError(
-                f"the autoencoder must be of DownEncoderBlock2D and UpDecoderBlock2D with act_fn silu, and have {', '.join(options)}"
-                ", as the published ones do"
+                "the autoencoder must be of DownEncoderBlock2D and UpDecoderBlock2D with act_fn silu, and have "
+                f"{', '.join(options)}, as the published ones do"
             )
         if uneven := [width for width in made.block_out_channels if width % made.norm_num_groups]:
             raise ValueError(f"norm_num_groups={made.norm_num_groups} does not divide block_out_channels {uneven}")

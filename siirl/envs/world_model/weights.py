@@ -11,8 +11,8 @@
       resnet_rm.pth                    the reward classifier
       dataset_statistics.json          quantiles of the actions
 
-An older layout has transformer and statistics below ``best_wm_ckpt/base_policy/``, the transformer's files in ``model/`` there; it is
-found as well.
+An older layout has transformer and statistics below ``best_wm_ckpt/base_policy/``, the transformer's files in ``model/`` there;
+it is found as well.
 """
 
 import json
@@ -151,7 +151,7 @@ def read_vae(folder: Path, dtype: torch.dtype, device: torch.device) -> Autoenco
     for name in [name for name in tensors if ".attentions." in name]:
         layer = name.split(".")[-2]
         if layer in OLD_ATTENTION:
-            tensors[name.replace(f".{layer}.", f".{OLD_ATTENTION[layer]}.")] = tensors.pop(name).flatten(1).squeeze(-1)
+            tensors[name.replace(f".{layer}.", f".{OLD_ATTENTION[layer]}.")] = tensors.pop(name)
     return _filled(model, tensors, folder)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from siirl.envs.world_model.opensora import OpenSoraModel
 from siirl.envs.world_model.vae import AutoencoderKL
-from siirl.training.world_model.metrics import auc, f1, psnr, ssim
+from siirl.training.world_model.metrics import auc, f1, psnr, squared_error, ssim
 from siirl.training.world_model.networks import labelled, taken, windows
 from siirl.training.world_model.rollouts import Rollout, Rollouts
 
@@ -44,7 +44,8 @@ def _chunks(
     model: OpenSoraModel, vae: AutoencoderKL, data: Rollouts, latents: Tensor, held: list[Rollout]
 ) -> dict[str, float]:
     """Pictures of one chunk each."""
-    found: dict[str, list[Tensor]] = {}
+    errors: dict[str, list[Tensor]] = {}
+    alike: dict[str, list[Tensor]] = {}
     for rows, actions in _held_windows(held, model.condition_frames, model.chunk):
         known, wanted = rows[:, : model.condition_frames], rows[:, model.condition_frames :]
         memory = latents[known].transpose(1, 2).to(model.device)
@@ -58,9 +59,10 @@ def _chunks(
             "autoencoder_": ((decoded + 1) / 2).clamp(0, 1),
         }
         for name, pictures in shown.items():
-            found.setdefault(f"{name}psnr", []).append(psnr(pictures, real))
-            found.setdefault(f"{name}ssim", []).append(ssim(pictures, real))
-    return {name: float(torch.cat(values).mean()) for name, values in found.items()}
+            errors.setdefault(f"{name}psnr", []).append(squared_error(pictures, real))
+            alike.setdefault(f"{name}ssim", []).append(ssim(pictures, real))
+    means = {name: float(torch.cat(values).mean()) for name, values in alike.items()}
+    return {name: psnr(torch.cat(values)) for name, values in errors.items()} | means
 
 
 def _held_windows(held: list[Rollout], condition: int, chunk: int) -> Iterator[tuple[Tensor, np.ndarray]]:

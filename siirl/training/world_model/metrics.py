@@ -9,10 +9,15 @@ WINDOW, SIGMA = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2
 
 
-def psnr(ours: Tensor, real: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of pictures [B, 3, H, W] in [0, 1], decibels [B]; 100 at most, where nothing differs."""
-    error = (ours - real).square().flatten(1).mean(1)
-    return -10 * error.clamp_min(1e-10).log10()
+def squared_error(ours: Tensor, real: Tensor) -> Tensor:
+    """Mean squared error of pictures [B, 3, H, W], [B]."""
+    return (ours - real).square().flatten(1).mean(1)
+
+
+def psnr(errors: Tensor) -> float:
+    """Peak signal-to-noise ratio, decibels, of pictures in [0, 1] with these mean squared errors, taken together: single ones may
+    have none at all. 100 at most."""
+    return float(-10 * errors.mean().clamp_min(1e-10).log10())
 
 
 def ssim(ours: Tensor, real: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class Rollouts:
 
 
 def read_rollouts(datasets: Sequence[Demonstrations]) -> Rollouts:
-    """All of some datasets that ``collect-demos --rollouts`` has written; an episode's last row holds the last frame, and no action.
+    """All of some datasets of ``collect-demos --rollouts``, where an episode's last row holds the last frame, and no action.
 
     Frames go to an unnamed temporary file in ``$TMPDIR``, of which the operating system keeps in memory what there is room for.
 
@@ -90,10 +90,10 @@ def read_rollouts(datasets: Sequence[Demonstrations]) -> Rollouts:
     height, width = datasets[0].info.image_size
     episodes, first = [], 0
     with tempfile.TemporaryFile() as file:
-        for data, demo in ((data, demo) for data in datasets for demo in data.demos):
+        for source, demo in [(data, demo) for data in datasets for demo in data.demos]:
             steps = list(range(len(demo.actions)))
             for start in range(0, len(steps), DECODED_AT_ONCE):
-                file.write(data.frames(demo, steps[start : start + DECODED_AT_ONCE]).tobytes())
+                file.write(source.frames(demo, steps[start : start + DECODED_AT_ONCE]).tobytes())
             episodes.append(Rollout(demo.instruction, demo.trial, first, demo.actions[:-1], bool(demo.success)))
             first += len(steps)
         file.flush()

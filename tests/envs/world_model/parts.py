@@ -1,4 +1,4 @@
-"""Small world models with random weights, and weights that are a function of each parameter's name, as the golden vectors have."""
+"""Small world models with random weights, and weights by name, as the golden vectors have."""
 
 import json
 import zlib

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 import tests.workers.toy as toy
 from siirl.config.schema import EnvConfig, WorldModelConfig
 from siirl.envs.base import ENVS
-from siirl.envs.world_model.base import Imagined, WorldModelEnv
+from siirl.envs.world_model.base import WorldModelEnv
 from siirl.envs.world_model.initial_states import InitialState, write_initial_states
+from siirl.envs.world_model.video_model import Imagined
 
 SIZE, PATCH = 32, 8
 BRIGHT = 0.6

@@ -95,7 +95,7 @@ def test_actions_matter(model: OpenSoraModel, frames: torch.Tensor, actions: np.
 def test_a_row_that_is_not_finite_spoils_no_other(
     model: OpenSoraModel, frames: torch.Tensor, actions: np.ndarray
 ) -> None:
-    memory = model.begin(frames)
+    memory = model.begin(frames).clone()
     clean = model.imagine(memory, actions, range(5))
     memory[3, 0, 0, 0, 0] = torch.nan
     found = model.imagine(memory, actions, range(5))
@@ -107,7 +107,7 @@ def test_a_row_that_is_not_finite_spoils_no_other(
 
 def test_a_memory_longer_than_a_chunk_keeps_older_frames(frames: torch.Tensor) -> None:
     model = OpenSoraModel(*small_parts(), ACTION_STATISTICS, replace(SETTINGS, chunk=1))
-    memory = model.begin(frames)
+    memory = model.begin(frames).clone()
     memory += torch.arange(4)[:, None, None]
     found = model.imagine(memory, np.zeros((5, 1, 7), np.float32), range(5))
     assert torch.equal(found.memory[:, :, :3], memory[:, :, 1:])

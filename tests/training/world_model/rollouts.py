@@ -1,4 +1,4 @@
-"""Rollouts of a world that a network of a few thousand weights learns in seconds: a bright square that actions move."""
+"""Rollouts of a world that a network of a few thousand weights learns in seconds: a square in a room that actions light up."""
 
 from pathlib import Path
 
@@ -7,20 +7,19 @@ import numpy as np
 from siirl.data.lerobot import DatasetWriter, Episode, ShardWriter
 from siirl.data.lerobot.writer import LABELS, OUTCOME
 
-SIZE, SQUARE, GOAL = 32, 8, 22
-INSTRUCTION = "move the square to the right"
+SIZE, GOAL = 32, 22
+INSTRUCTION = "turn on the light"
 
 
 def picture(place: float) -> np.ndarray:
-    """uint8 [SIZE, SIZE, 3]; the square turns green where it has arrived."""
-    frame = np.full((SIZE, SIZE, 3), 40, np.uint8)
-    left = round(place)
-    frame[12 : 12 + SQUARE, left : left + SQUARE] = (60, 230, 60) if place >= GOAL else (220, 60, 60)
+    """uint8 [SIZE, SIZE, 3]; the brighter the further ``place`` is on its way to `GOAL`."""
+    frame = np.full((SIZE, SIZE, 3), 10 + round(8 * place), np.uint8)
+    frame[12:20, 12:20] += np.array([60, 0, 0], np.uint8)
     return frame
 
 
 def rollout(trial: int, speed: float, longest: int = 24) -> tuple[Episode, np.ndarray]:
-    """An episode that ends when the square arrives, or after ``longest`` actions."""
+    """An episode that ends when the room is bright, or after ``longest`` actions."""
     rng = np.random.default_rng(trial)
     place, frames, actions = float(trial % 6), [], []
     frames.append(picture(place))

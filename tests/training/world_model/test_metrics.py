@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
-from siirl.training.world_model.metrics import auc, f1, psnr, ssim
+from siirl.training.world_model.metrics import auc, f1, psnr, squared_error, ssim
 
 
 def pictures(seed: int = 0) -> torch.Tensor:
@@ -16,8 +16,11 @@ def pictures(seed: int = 0) -> torch.Tensor:
 
 def test_psnr_of_a_known_error() -> None:
     real = pictures() * 0.5
-    assert psnr(real + 0.1, real).tolist() == pytest.approx([20, 20], abs=1e-3)
-    assert psnr(real, real).tolist() == [100, 100]
+    errors = squared_error(torch.stack([real[0] + 0.1, real[1]]), real)
+    assert errors.tolist() == pytest.approx([0.01, 0], abs=1e-6)
+    assert psnr(errors[:1]) == pytest.approx(20, abs=1e-3)
+    assert psnr(errors) == pytest.approx(20 + 3.0103, abs=1e-3)
+    assert psnr(errors[1:]) == 100
 
 
 def test_ssim_is_one_for_equal_pictures_and_falls_with_noise() -> None:
