@@ -68,7 +68,9 @@ class LockStep:
         )
         chunk = self.policy.act(self.policy.prepare(obs), replace(sampling, seeds=[e.action_seed() for e in episodes]))
         for row, episode in enumerate(episodes):
-            episode.act(chunk.sampled[row].numpy(), chunk.log_probs[row].numpy(), None, WEIGHTS)
+            episode.act(
+                chunk.actions[row].numpy(), chunk.sampled[row].numpy(), chunk.log_probs[row].numpy(), None, WEIGHTS
+            )
         return chunk
 
     def _wait(self, running: Sequence[RunningEpisode]) -> dict[int, StepResult]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from siirl.client.arguments import at_least
 from siirl.client.dataset_folder import claim, only_writer
+from siirl.config.environments import validation_env
 from siirl.config.load import read_config
 from siirl.config.schema import EnvConfig
 from siirl.data.lerobot import Columns, DatasetWriter
@@ -86,7 +87,7 @@ def recorded(folder: Path, suite: str | None, outcomes: Sequence[bool]) -> tuple
         raise ValueError(f"{folder} is of a version of siirl that kept no actions; evaluate again into another folder")
     reading = read_config(Path(CONFIG).stem, [], str(folder))
     found = sorted(map(_recorded, rows), key=lambda e: (e.spec.task_id, e.spec.trial_id, e.spec.index))
-    return replace(reading.config.actor_rollout_ref.embodied.env, env_name=found[0].spec.suite), found
+    return replace(validation_env(reading.config.actor_rollout_ref.embodied), env_name=found[0].spec.suite), found
 
 
 def _recorded(row: dict[str, Any]) -> Recorded:

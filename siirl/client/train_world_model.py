@@ -52,14 +52,15 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--depth", type=at_least(1), default=4, help="of the transformer, pairs of blocks")
     add("--heads", type=at_least(1), default=4, help="of the transformer")
     add("--classifier-widths", type=widths, default=[16, 32, 64, 128], help="channels at each resolution")
-    for name, steps, batch, lr in (
-        ("autoencoder", 4000, 16, 1e-3),
-        ("transformer", 6000, 16, 1e-3),
-        ("classifier", 1000, 32, 1e-3),
-    ):
-        add(f"--{name}-steps", type=at_least(1), default=steps, help="optimizer steps")
-        add(f"--{name}-batch", type=at_least(2), default=batch, help="examples per step")
-        add(f"--{name}-lr", type=float, default=lr, help="peak learning rate")
+    add("--autoencoder-steps", type=at_least(1), default=4000, help="optimizer steps of the autoencoder")
+    add("--autoencoder-batch", type=at_least(2), default=16, help="its examples per step")
+    add("--autoencoder-lr", type=float, default=1e-3, help="its peak learning rate")
+    add("--transformer-steps", type=at_least(1), default=6000, help="optimizer steps of the transformer")
+    add("--transformer-batch", type=at_least(2), default=16, help="its examples per step")
+    add("--transformer-lr", type=float, default=1e-3, help="its peak learning rate")
+    add("--classifier-steps", type=at_least(1), default=1000, help="optimizer steps of the classifier")
+    add("--classifier-batch", type=at_least(2), default=32, help="its examples per step")
+    add("--classifier-lr", type=float, default=1e-3, help="its peak learning rate")
     add("--sampling-steps", type=at_least(1), default=usual.num_sampling_steps, help="denoising steps when measured")
     add("--threshold", type=probability, default=usual.success_threshold, help="of the classifier when measured")
     add("--device", default="cpu", help="torch device, e.g. cuda")

@@ -48,7 +48,7 @@ def test_every_key_is_reached_from_the_root_level_by_level() -> None:
         (["train", "algorithm.reward_type="], ["chunk_level", "action_level"]),
         (["train", "dry_run=t"], ["true"]),
         (["train", "trainer.logger="], list(KEYS["trainer.logger"].choices or ())),
-        (["doctor", "model="], ["openvla", "openvla_oft", "start_policy"]),
+        (["doctor", "model="], ["openvla", "openvla_oft", "start_policy", "starvla"]),
         (["train", "trainer.seed="], []),
         (["export", "trainer."], []),
     ],

@@ -183,14 +183,14 @@ def test_an_unknown_file_lists_those_there_are(tmp_path: Path) -> None:
 
 def test_unknown_choices_of_groups_are_refused(tmp_path: Path) -> None:
     assert problems("model=openvlaa", "env=none") == [
-        "model=openvlaa: allowed: openvla, openvla_oft, start_policy. Fix: Did you mean 'openvla'?",
+        "model=openvlaa: allowed: openvla, openvla_oft, start_policy, starvla. Fix: Did you mean 'openvla'?",
         "env=none: allowed: libero, maniskill. Fix: name one of these.",
     ]
-    shown = "model=null: allowed: openvla, openvla_oft, start_policy. Fix: name one of these."
+    shown = "model=null: allowed: openvla, openvla_oft, start_policy, starvla. Fix: name one of these."
     assert problems("model=null") == [shown]
     write(tmp_path, "model/mine", "# @package _global_\ndata: {train_batch_size: 3}")
     (line,) = problems("dry_run=true", "model=mina", name="quickstart", folder=tmp_path)
-    assert line == "model=mina: allowed: mine, openvla, openvla_oft, start_policy. Fix: Did you mean 'mine'?"
+    assert line == "model=mina: allowed: mine, openvla, openvla_oft, start_policy, starvla. Fix: Did you mean 'mine'?"
 
 
 def test_a_misspelt_group_is_told_as_one() -> None:
