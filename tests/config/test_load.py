@@ -184,7 +184,7 @@ def test_an_unknown_file_lists_those_there_are(tmp_path: Path) -> None:
 def test_unknown_choices_of_groups_are_refused(tmp_path: Path) -> None:
     assert problems("model=openvlaa", "env=none") == [
         "model=openvlaa: allowed: openvla, openvla_oft, start_policy, starvla. Fix: Did you mean 'openvla'?",
-        "env=none: allowed: libero, maniskill. Fix: name one of these.",
+        "env=none: allowed: libero, maniskill, opensora_libero_spatial. Fix: name one of these.",
     ]
     shown = "model=null: allowed: openvla, openvla_oft, start_policy, starvla. Fix: name one of these."
     assert problems("model=null") == [shown]
