@@ -3,8 +3,9 @@ evaluation that is killed on the way ends alike.
 
 ``python -m benchmarks.evaluation`` runs the command line twice: undisturbed, and killed (SIGKILL) after a third and after two
 thirds of the episodes. Every episode must have been run once, those from before a kill must not have been run again, and the
-two ``results.json`` must be the same, byte for byte. Then a sample of the episodes is run once more to record its actions, and
-one bare process per core executes them without Ray and without a policy (as in ``benchmarks.rollout``): the floor.
+two ``results.json`` must be the same, byte for byte. Right after the undisturbed run a sample of its episodes is run once more to
+record its actions, and one bare process per core executes them without Ray and without a policy (as in ``benchmarks.rollout``):
+the floor. The ratio is given as it is, and with the policy's core time counted out.
 The policy acts on one row at a time (``trainer.deterministic``), so that what is ready together cannot change an action.
 """
 
@@ -50,10 +51,11 @@ def main() -> None:
     began = time.perf_counter()
     subprocess.run(command(whole, given), check=True)
     wall = time.perf_counter() - began
+    (part,) = prepare(arguments(whole, given)).parts
+    sample = measure_sample(part, given.sample)
     interruptions = run_killed(killed, given)
     check_alike(whole, killed)
-    (part,) = prepare(arguments(whole, given)).parts
-    report(given, rows_of(whole), wall, interruptions, measure_sample(part, given.sample))
+    report(given, rows_of(whole), wall, [found["episodes"] for found in interruptions], sample)
 
 
 def arguments(folder: Path, given: argparse.Namespace) -> list[str]:
@@ -125,17 +127,13 @@ def measure_sample(part: Part, count: int) -> dict[str, float]:
 
 
 def report(
-    given: argparse.Namespace,
-    rows: list[EpisodeRow],
-    wall: float,
-    interruptions: list[dict[str, Any]],
-    sample: dict[str, float],
+    given: argparse.Namespace, rows: list[EpisodeRow], wall: float, killed_after: list[int], sample: dict[str, float]
 ) -> None:
     """Print a table and write everything to ``results/``."""
     steps, acting = sum(row.steps for row in rows), sample["acting_s_per_chunk"] * sum(row.chunks for row in rows)
-    rate = steps / (
-        wall - acting / CORES
-    )  # acting keeps one core busy, which takes its share of what all could have simulated
+    # acting keeps one core busy, which takes its share of what all could have simulated
+    rates = {"": steps / wall, "_without_policy": steps / (wall - acting / CORES)}
+    floors = {"": sample["floor_steps_per_s"], "_with_resets": sample["floor_with_resets_steps_per_s"]}
     result = {
         "settings": {"tasks": given.tasks, "trials": given.trials, "overrides": given.overrides},
         "episodes": len(rows),
@@ -143,29 +141,37 @@ def report(
         "env_steps": steps,
         "wall_s": wall,
         "acting_s": acting,
-        "steps_per_s": steps / wall,
-        "steps_per_s_without_policy": rate,
+        **{f"steps_per_s{policy}": rate for policy, rate in rates.items()},
         **sample,
-        "ratio": rate / sample["floor_steps_per_s"],
-        "ratio_with_resets": rate / sample["floor_with_resets_steps_per_s"],
-        "killed_after": [found["episodes"] for found in interruptions],
+        **{f"ratio{p}{r}": rate / least for p, rate in rates.items() for r, least in floors.items()},
+        "killed_after": killed_after,
         "identical_after_kills": True,
     }
+    print_report(result)
+    print(write_result(given.name, result))
+
+
+def print_report(result: dict[str, Any]) -> None:
+    """The numbers as a table."""
     print_table(
-        f"{len(rows)} episodes, {steps} env steps",
-        ["", ""],
+        f"{result['episodes']} episodes, {result['env_steps']} env steps, {result['wall_s']:.0f} s",
+        ["", "env steps/s", "of the floor"],
         [
-            ["wall of the whole command", f"{wall:.0f} s"],
-            ["env steps per second", f"{steps / wall:.1f}"],
-            ["policy's core time counted out", f"{rate:.1f}"],
-            ["simulators alone, with resets", f"{sample['floor_with_resets_steps_per_s']:.1f}"],
-            ["floor: physics + one frame per chunk", f"{sample['floor_steps_per_s']:.1f}"],
-            ["ratio to the floor", f"{result['ratio']:.2f}"],
-            ["killed after, episodes", ", ".join(map(str, result["killed_after"]))],
-            ["results after the kills", "identical"],
+            ["the whole command", f"{result['steps_per_s']:.1f}", f"{result['ratio']:.2f}"],
+            [
+                "policy's core time counted out",
+                f"{result['steps_per_s_without_policy']:.1f}",
+                f"{result['ratio_without_policy']:.2f}",
+            ],
+            [
+                "simulators alone, with resets",
+                f"{result['floor_with_resets_steps_per_s']:.1f}",
+                f"{result['floor_with_resets_steps_per_s'] / result['floor_steps_per_s']:.2f}",
+            ],
+            ["floor: physics + one frame per chunk", f"{result['floor_steps_per_s']:.1f}", "1"],
         ],
     )
-    print(write_result(given.name, result))
+    print(f"killed after {', '.join(map(str, result['killed_after']))} episodes: identical results")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ if [ ! -e "$work/meta/info.json" ]; then
     --out "$work" --workers 2 --image-size 128 --no-antialiasing --max-texture-size 512 --seed 0
 fi
 
-python -m siirl.client.sft --demos "$work" --suite libero_spatial --out "$out" --steps "${STEPS:-4000}" --threads "${THREADS:-1}" \
+python -m siirl.client.sft --demos "$work" --suite libero_spatial --out "$out" --steps "${STEPS:-3000}" --threads "${THREADS:-1}" \
   --seed 0 --architecture examples/starvla/architecture.json --vocabulary examples/start_policy/vocabulary.txt
 
 python examples/starvla/miscalibrate.py "$out" 0 0 "${OFFSET:-0.3}"
