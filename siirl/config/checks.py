@@ -219,7 +219,12 @@ def check_policy_folder(config: Config) -> Iterator[str]:
             fix = f"correct it; or, if that is a repository of the Hugging Face Hub, {download}"
         yield refuse(config, key, f"{allowed}; there is no such folder", fix)
     elif not config.dry_run and not is_policy_folder(folder):
-        yield refuse(config, key, f"{allowed}; this one has no config.json", "give the folder that holds config.json")
+        yield refuse(
+            config,
+            key,
+            f"{allowed}; this one has no config.json, nor StarVLA's config.yaml",
+            "give the folder that holds config.json",
+        )
 
 
 def check_video_encoder(config: Config) -> Iterator[str]:
