@@ -149,6 +149,7 @@ def fit_all(
             "caption_channels": 8,
             "model_max_length": 1,
             "pad_action_num": args.condition_frames,
+            "use_timestep_transform": False,  # made for 256 pixels and more: see `siirl.envs.world_model.sampler.shift`
         }
     ).to(args.device)
     fit_transformer(

@@ -234,7 +234,7 @@ class WorldModelConfig:
     chunk: int = key(8, "Actions, and frames imagined for them, per call; the model was trained with it, and the policy's action_chunks_len must be the same.", minimum=1)
     condition_frame_length: int = key(4, "Last frames that the next ones are imagined from, as the model was trained.", minimum=1)
     num_sampling_steps: int = key(10, "Denoising steps of a chunk.", minimum=1)
-    use_timestep_transform: bool = key(True, "Shift the timesteps of denoising for the size of the frames, as the model was trained.")
+    use_timestep_transform: bool | None = key(None, "Shift the timesteps of denoising for the size of the frames, as the model was trained; null: as its config.json says, and if that says nothing, true.")
     use_torch_compile: bool = key(False, "Compile the model's blocks with torch.compile at the first chunk; costs minutes.")
     dtype: str = key("bf16", "Computation type of the model.", choices=("fp32", "bf16"))
     success_threshold: float = key(0.5, "An episode has succeeded in the first frame to which the classifier gives at least this probability; 0.5 is as published, where it is rounded.", above=0, maximum=1)

@@ -38,12 +38,10 @@ def model(rollouts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_it_learns_what_frames_and_success_look_like(model: Path) -> None:
-    """That it learns what actions do takes more steps than a test has."""
+def test_it_learns_what_actions_do_and_what_success_looks_like(model: Path) -> None:
     found = json.loads((model / "training.json").read_text())
     assert (found["rollouts"], found["held_out"]) == (10, 3)
-    assert found["psnr"] > 10
-    assert found["still_psnr"] > 10
+    assert found["psnr"] > found["still_psnr"] + 3, "better than to repeat the last frame"
     assert found["autoencoder_psnr"] > 20
     assert 0 < found["ssim"] < found["autoencoder_ssim"] + 0.05
     assert found["classifier_auc"] > 0.9
@@ -70,8 +68,8 @@ def test_its_folder_is_an_environment(model: Path, monkeypatch: pytest.MonkeyPat
     actions[1, :, 0] = 0.8
     result = env.step([0, 1], actions)
     assert np.isfinite(result.rewards).all()
-    assert result.obs.main_images.shape == (2, SIZE, SIZE, 3)
-    assert (result.obs.main_images[0] != result.obs.main_images[1]).any()
+    dark, bright = (image.mean() for image in result.obs.main_images)
+    assert bright > dark + 40, "the second light was turned up"
     env.close()
     away = replace(config.world_model, reward_model_path=str(model / "nowhere.pth"))
     with pytest.raises(ValueError, match=r"no resnet_rm.pth in .*nowhere.pth"):

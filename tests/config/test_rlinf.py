@@ -33,7 +33,10 @@ OF_THE_FOLDER = {"data.max_prompt_length", "actor_rollout_ref.model.path", "acto
 UNUSED = {"actor_rollout_ref.actor.kl_loss_type", "actor_rollout_ref.embodied.env.num_steps_wait"}
 OF_THE_WORLD_MODEL = {
     f"{EMBODIED}.env.world_model.{name}"
-    for name in ("path", "initial_image_path", "stats_path", "model_path", "vae_path", "reward_model_path")
+    for name in (
+        *("path", "initial_image_path", "stats_path", "model_path", "vae_path", "reward_model_path"),
+        "use_timestep_transform",  # here the model's own config.json says it
+    )
 }
 WRITTEN_OTHERWISE = {"cluster.component_placement", "data.train_files", "data.val_files"}
 

@@ -40,7 +40,7 @@ class OpenSoraSettings:
         condition_frames: frames before them that it looks at.
         image_size: side of the frames, pixels.
         num_sampling_steps: denoising steps.
-        use_timestep_transform: whether they are shifted for the size of the video.
+        use_timestep_transform: whether they are shifted for the size of the video; None: as the transformer's config says.
         dtype: of transformer and autoencoder: fp32 or bf16; the classifier computes in float32.
         compile: whether the transformer's blocks are compiled, at the first call.
     """
@@ -49,7 +49,7 @@ class OpenSoraSettings:
     condition_frames: int = 4
     image_size: int = 256
     num_sampling_steps: int = 10
-    use_timestep_transform: bool = True
+    use_timestep_transform: bool | None = None
     dtype: str = "bf16"
     compile: bool = False
 
@@ -84,7 +84,9 @@ class OpenSoraModel:
         self._vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = next(transformer.parameters()).device
         self._statistics = statistics
-        self._timesteps = schedule(settings.num_sampling_steps, self.image_size, settings.use_timestep_transform)
+        shifted = settings.use_timestep_transform
+        shifted = transformer.config.use_timestep_transform if shifted is None else shifted
+        self._timesteps = schedule(settings.num_sampling_steps, self.image_size, shifted)
         if settings.compile:
             transformer.compile_blocks()
 

@@ -20,7 +20,8 @@ FRAMES_COUNTED = 4
 
 
 def shift(timesteps: Tensor, image_size: int) -> Tensor:
-    """Shift timesteps towards noise for large videos, away from it for small ones; at 256 pixels nothing changes."""
+    """Shift timesteps towards noise for large videos, away from it for small ones; at 256 pixels nothing changes. Below some
+    128 pixels a model that is trained so hardly ever sees noise, from which sampling starts: small ones are trained without."""
     ratio = image_size / BASE_SIDE * FRAMES_COUNTED**0.5
     fraction = timesteps / NOISE
     return ratio * fraction / (1 + (ratio - 1) * fraction) * NOISE
@@ -79,7 +80,7 @@ def rectified_flow_loss(
     image_size: int,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """The published training loss of a batch of windows.
+    """The published training loss of a batch of windows; the model's config says whether timesteps are shifted.
 
     Args:
         latents: [B, C, T, H, W] of ``condition_frames`` frames and those to learn.
@@ -93,7 +94,7 @@ def rectified_flow_loss(
     batch, frames = latents.shape[0], latents.shape[2]
     drawn = torch.randn(batch, generator=generator).sigmoid() * NOISE
     noise = torch.randn(latents.shape, generator=generator).to(latents.device)
-    time = shift(drawn, image_size).to(latents.device)
+    time = (shift(drawn, image_size) if model.config.use_timestep_transform else drawn).to(latents.device)
     learnt = (torch.arange(frames, device=latents.device) >= condition_frames).expand(batch, -1)
     times = torch.where(learnt, time[:, None], CONDITION_TIMESTEP)
     side = torch.full((batch,), image_size)

@@ -49,6 +49,7 @@ class STDiT3Config:
         action_dim: numbers per action.
         pad_action_num: condition frames, to which no action belongs.
         input_sq_size: side of the images of pre-training, pixels, which positions are relative to.
+        use_timestep_transform: whether timesteps are shifted for the size of the video, in training and so in sampling, too.
     """
 
     hidden_size: int = 1152
@@ -64,6 +65,7 @@ class STDiT3Config:
     action_dim: int = 7
     pad_action_num: int = 4
     input_sq_size: int = 512
+    use_timestep_transform: bool = True
 
     @classmethod
     def of(cls, config: dict[str, Any]) -> "STDiT3Config":
