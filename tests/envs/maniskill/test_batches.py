@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import siirl.envs.maniskill
 from siirl.config.schema import EnvConfig
+from siirl.dag.compile import Process
 from siirl.data.trajectory import EpisodeSpec, Trajectory
 from siirl.envs.maniskill import ManiSkillEnv
 from siirl.policies.base import ActionChunk, Sampling
@@ -102,7 +103,7 @@ class Envs(SlotMap):
     """Batched envs in this process; one call of each is answered at a time, as by Ray's actors."""
 
     def __init__(self, count: int, slots: int) -> None:
-        super().__init__([slots] * count, ManiSkillEnv.lock_step)
+        super().__init__([Process(slots, lock_step=ManiSkillEnv.lock_step)] * count)
         self._envs = [batched(slots) for _ in range(count)]
 
     def wait(self, block: bool) -> Sequence[Ready]:
