@@ -106,6 +106,10 @@ class Envs(SlotMap):
         super().__init__([Process(slots, lock_step=ManiSkillEnv.lock_step)] * count)
         self._envs = [batched(slots) for _ in range(count)]
 
+    def rest(self) -> None:
+        for env in self._envs:
+            env.rest()
+
     def wait(self, block: bool) -> Sequence[Ready]:
         answers: list[Ready] = []
         for number, env in enumerate(self._envs):
