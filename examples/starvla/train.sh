@@ -16,4 +16,4 @@ fi
 siirl sft --demos "$work" --suite libero_spatial --out "$out" --steps "${STEPS:-3000}" --threads "${THREADS:-1}" \
   --seed 0 --architecture examples/starvla/architecture.json --vocabulary examples/start_policy/vocabulary.txt
 
-python examples/starvla/miscalibrate.py "$out" 0 0 "${OFFSET:-0.3}"
+python examples/start_policy/miscalibrate.py "$out" 0 0 "${OFFSET:-0.3}" --of action

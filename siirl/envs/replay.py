@@ -14,7 +14,6 @@ import numpy as np
 
 from siirl.config.schema import EnvConfig
 from siirl.data.lerobot import Episode, Shard, ShardWriter
-from siirl.data.lerobot.writer import OUTCOME
 from siirl.data.trajectory import EpisodeSpec
 from siirl.envs.base import ENVS, Env
 from siirl.envs.demonstrations import PARTIAL
@@ -23,7 +22,6 @@ FEATURES = {
     "task_id": "int64",
     "trial_id": "int64",
     "repetition": "int64",
-    **OUTCOME,
     "next.reward": "float32",
     "next.success": "bool",
     "next.done": "bool",
@@ -66,7 +64,6 @@ def replay(env: Env, recorded: Recorded) -> tuple[Episode, np.ndarray] | None:
         "task_id": spec.task_id,
         "trial_id": spec.trial_id,
         "repetition": spec.index,
-        "success": int(success),
         "next.reward": np.array(rewards, np.float32),
         "next.success": last & success,
         "next.done": last,

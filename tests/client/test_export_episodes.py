@@ -40,6 +40,7 @@ def test_every_step_is_there_and_an_interrupted_export_goes_on(
     data = read(out)
     assert [len(demo.actions) for demo in data.demos] == [12, 12]
     assert {demo.trial for demo in data.demos} == {0, 1}
+    assert {demo.success for demo in data.demos} == {None}, "they lack the last frame, which world models learn from"
     for demo, row in zip(data.demos, sorted(rows(evaluation), key=lambda row: row.trial_id), strict=True):
         assert demo.actions.ravel().tolist() == row.actions
     assert data.frames(data.demos[0], range(12)).shape == (12, 64, 64, 3)

@@ -9,7 +9,7 @@ import pytest
 
 from siirl.policies.starvla.platform import ActionScale
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "starvla" / "miscalibrate.py"
+SCRIPT = Path(__file__).parents[2] / "examples" / "start_policy" / "miscalibrate.py"
 FILE = "dataset_statistics.json"
 LIMITS = [0.9, 0.8, 0.7, 0.1, 0.2, 0.3, 1.0]
 ACTION = {
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def miscalibrate(folder: Path, *offset: float) -> dict[str, list[float]]:
-    runpy.run_path(str(SCRIPT))["main"]([str(folder), *map(str, offset)])
+    runpy.run_path(str(SCRIPT))["main"]([str(folder), *map(str, offset), "--of=action"])
     return json.loads((folder / FILE).read_text())["libero_spatial"]["action"]
 
 

@@ -135,7 +135,7 @@ class OpenSoraModel:
         """The frames that follow ``memory`` when these actions are executed.
 
         Args:
-            memory: [S, …], of `remember` or of the call before.
+            memory: [S, …], of `begin` or of the call before.
             actions: float32 [S, chunk, action_dim], as the simulator takes them.
             seeds: of the noise, one per row.
         """
