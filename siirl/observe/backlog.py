@@ -1,7 +1,9 @@
 """Rows on their way to a disk that may be full."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from siirl.training.checkpoint import DISK_ERRORS
@@ -47,3 +49,19 @@ class Backlog(Generic[R]):
             self._full = True
         else:
             self._rows, self._full = [], False
+
+
+def append(file: Path, data: bytes) -> None:
+    """Append all of ``data`` to a file, which is made if it is not there, or nothing.
+
+    Raises:
+        OSError: the disk is full, say.
+    """
+    file.touch()
+    size = file.stat().st_size
+    try:
+        with file.open("ab") as opened:
+            opened.write(data)
+    except OSError:
+        os.truncate(file, size)
+        raise

@@ -2,11 +2,11 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from siirl.observe.backlog import Backlog
+from siirl.observe.backlog import Backlog, append
 
 
 class StepLog:
@@ -32,11 +32,11 @@ class StepLog:
             file.flush()
             os.fsync(file.fileno())
         replacement.replace(self.path)
-        self._backlog = Backlog(str(self.path), self._write)
+        self._backlog: Backlog[bytes] = Backlog(str(self.path), lambda lines: append(self.path, b"".join(lines)))
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write a line."""
-        self._backlog.add(json.dumps(row) + "\n")
+        self._backlog.add(f"{json.dumps(row)}\n".encode())
 
     def close(self) -> None:
         """Write what still waits."""
@@ -44,17 +44,6 @@ class StepLog:
 
     def _lines(self) -> list[str]:
         return self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
-
-    def _write(self, lines: Sequence[str]) -> None:
-        """Append all the lines, or none of them."""
-        self.path.touch()
-        size = self.path.stat().st_size
-        try:
-            with self.path.open("a") as file:
-                file.writelines(lines)
-        except OSError:
-            os.truncate(self.path, size)
-            raise
 
 
 def _stays(line: str, resume_step: int | None) -> bool:

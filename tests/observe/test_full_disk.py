@@ -36,13 +36,13 @@ def _log_through_a_full_disk(_: int, folder: Path) -> None:
     warnings = Warnings()
     logging.getLogger("siirl").addHandler(warnings)  # what other libraries have to say is not ours to count
     log, tracker = MetricsLog(folder), TensorBoardTracker(folder / "tensorboard", "run", 0)
-    for sink in (log, tracker):
+    (events,) = (folder / "tensorboard").iterdir()
+    for sink, file in ((log, folder / "metrics.jsonl"), (tracker, events)):
         for step in range(6):
-            lines = (folder / "metrics.jsonl").read_text()
-            with largest_file(len(lines) + 5 if 2 <= step < 5 else 10**9):  # five bytes: room for half a line
+            written = file.read_bytes()
+            with largest_file(len(written) + 5 if 2 <= step < 5 else 10**9):  # five bytes: room for half a row
                 sink.log(step, {"rollout/success_rate": step / 10})
-            if sink is log and 2 <= step < 5:
-                assert (folder / "metrics.jsonl").read_text() == lines, "no half line"
+            assert (file.read_bytes() == written) == (2 <= step < 5), "a row, or nothing of it"
         sink.close()
     assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").open()] == list(range(6))
     assert scalars(folder / "tensorboard", "rollout/success_rate") == [(i, pytest.approx(i / 10)) for i in range(6)]

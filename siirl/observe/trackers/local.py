@@ -1,10 +1,14 @@
 """The trackers of this process, which need no server: the console and TensorBoard."""
 
-from collections.abc import Mapping, Sequence
+import io
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from siirl.observe.backlog import Backlog
+from siirl.observe.backlog import Backlog, append
 
 COLUMNS = (
     ("rollout/success_rate", "success", "{:.2f}"),
@@ -31,55 +35,55 @@ class ConsoleTracker:
 
 
 class TensorBoardTracker:
-    """TensorBoard event files. While the disk is full, metrics wait in memory.
+    """A TensorBoard event file, written at once, whole records at a time: torch's `SummaryWriter` leaves that to a thread, which
+    a full disk ends at a moment of its own. While the disk is full, records wait in memory.
 
     Args:
-        folder: where they go.
+        folder: where the file goes; created if absent.
         name: the run's name, shown under Text.
-        first_step: the step that the run resumes after; TensorBoard hides what an earlier run logged beyond it.
+        first_step: the step that the run resumes after; TensorBoard hides what earlier files hold of later ones. 0: a new run.
     """
 
     def __init__(self, folder: Path, name: str, first_step: int) -> None:
-        self._folder = folder
-        self._writer = _event_file(folder, first_step + 1 if first_step else 0)
-        self._writer.add_text("run", name, first_step)
-        self._backlog = Backlog(f"TensorBoard's folder {folder}", self._write)
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"  # sorted by time
+        self._backlog: Backlog[bytes] = Backlog(
+            f"TensorBoard's folder {folder}", lambda records: append(file, b"".join(records))
+        )
+        self._records = _Records()
+        self._backlog.add(*self._records.beginning(name, first_step))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the scalars."""
-        self._backlog.add((step, dict(metrics)))
+        self._backlog.add(*self._records.scalars(step, metrics))
 
     def close(self) -> None:
-        """Close the event file."""
+        """Write what still waits."""
         self._backlog.close()
-        if self._writer is not None:
-            self._writer.close()
-
-    def _write(self, rows: Sequence[tuple[int, dict[str, float]]]) -> None:
-        self._probe()
-        if self._writer is None:
-            self._writer = _event_file(self._folder, purge_step=rows[0][0])  # part of the rows may be there already
-        try:
-            for step, metrics in rows:
-                for name, value in metrics.items():
-                    self._writer.add_scalar(name, value, step)
-            self._writer.flush()
-        except OSError:
-            self._writer = None  # its thread has died of the error, and its last record may be cut short
-            raise
-
-    def _probe(self) -> None:
-        """Raise the OSError here while the disk is full. TensorBoard's own thread tells of it with a traceback, and sometimes
-        only at a later step, when the rows count as written."""
-        probe = self._folder / "probe.tmp"
-        try:
-            probe.write_bytes(bytes(65536))
-        finally:
-            probe.unlink(missing_ok=True)
 
 
-def _event_file(folder: Path, purge_step: int) -> Any:
-    """A `SummaryWriter`; TensorBoard hides what earlier files hold from ``purge_step`` on."""
-    from torch.utils.tensorboard import SummaryWriter  # costs a second: only when asked for
+class _Records:
+    """What event files hold: protocol buffers (tensorboard's event.proto), each framed by lengths and checksums."""
 
-    return SummaryWriter(str(folder), purge_step=purge_step)
+    def __init__(self) -> None:
+        from tensorboard.compat.proto import event_pb2  # with torch's, these cost a second: only when asked for
+        from tensorboard.summary.writer.record_writer import RecordWriter
+        from torch.utils.tensorboard import summary
+
+        self._proto, self._frame, self._summary = event_pb2, RecordWriter, summary
+
+    def beginning(self, name: str, first_step: int) -> Iterator[bytes]:
+        yield self._record(file_version="brain.Event:2")
+        if first_step:
+            start = self._proto.SessionLog(status=self._proto.SessionLog.START)
+            yield self._record(step=first_step + 1, session_log=start)
+        yield self._record(step=first_step, summary=self._summary.text("run", name))
+
+    def scalars(self, step: int, metrics: Mapping[str, float]) -> Iterator[bytes]:
+        for name, value in metrics.items():
+            yield self._record(step=step, summary=self._summary.scalar(name, value))
+
+    def _record(self, **fields: Any) -> bytes:
+        framed = io.BytesIO()
+        self._frame(framed).write(self._proto.Event(wall_time=time.time(), **fields).SerializeToString())
+        return framed.getvalue()
