@@ -12,7 +12,7 @@ from siirl.policies.prismatic.vision import VisionBackbone
 from siirl.training.scratch import load_vision
 from tests.data.lerobot.folders import write
 from tests.policies.tiny import CONFIG
-from tests.training.test_sft import START, make_demo
+from tests.training.demos import START, make_demo
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from siirl.training.sft import SFTConfig, train
 from tests.data.lerobot.folders import write
 from tests.policies.observations import observe
 from tests.policies.tiny import INSTRUCTIONS
-from tests.training.test_sft import START, make_demo
+from tests.training.demos import START, make_demo
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "starvla" / "architecture.json"
 WORDS = sorted({*" ".join(INSTRUCTIONS).split()})
