@@ -53,6 +53,7 @@ DOCS = [
 DEV = [
     "pytest>=8.3,<10",
     "pytest-timeout>=2.3,<3",
+    "pytest-xdist>=3.6,<4",
     "hypothesis>=6.110,<7",
     "ruff>=0.9,<1",  # rules change between minors; 1.0 will rename some
     "mypy>=1.14,<3",

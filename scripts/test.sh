@@ -12,14 +12,7 @@ PATH=$PATH:/sbin:/usr/sbin command -v ip >/dev/null || siirl_apt iproute2 || ech
 .venv/bin/mypy
 .venv/bin/hadolint docker/Dockerfile docker/Dockerfile.cpu
 NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet # its theme advertises its successor
-if [ $# -gt 0 ]; then
-  exec .venv/bin/python -m pytest "$@"
+if [ $# -eq 0 ]; then
+  set -- --numprocesses=2 --dist=loadfile # two tests at a time, each file's in one process, in which they share fixtures
 fi
-# clusters of two hosts mostly wait for each other: they do so beside all the others
-.venv/bin/python -m pytest tests/cluster >.cluster-tests.log 2>&1 &
-others=0
-.venv/bin/python -m pytest --ignore=tests/cluster || others=$?
-clusters=0
-wait $! || clusters=$?
-cat .cluster-tests.log
-exit $((others | clusters))
+exec .venv/bin/python -m pytest "$@"

@@ -80,6 +80,9 @@ def _like(embeddings: np.ndarray | Tensor, reward: np.ndarray) -> np.ndarray | T
 
 def _references(successes: np.ndarray, eps: float, min_samples: int) -> np.ndarray:
     """What success looks like: DBSCAN's cluster centres [K, E] of ``successes`` [m, E], or their mean [1, E]."""
+    successes = successes[
+        np.lexsort(successes.T)
+    ]  # else rounding, which follows the order, decides where a distance is eps itself
     standardised = StandardScaler().fit_transform(successes)
     clusters = DBSCAN(eps=eps, min_samples=min_samples).fit_predict(standardised)
     # Standardising is affine, so a cluster's centre is the mean of its points in the original space too.

@@ -58,6 +58,17 @@ def test_order_of_the_batch_does_not_matter(batch: tuple, random) -> None:
     np.testing.assert_allclose(shuffled, srpo_reward(*batch)[order], atol=1e-9)
 
 
+def test_order_does_not_matter_where_a_distance_is_the_radius_itself() -> None:
+    grid = np.array([-3, 0, 2, 2, 2, 3])[:, None] * 0.05  # standard deviation 0.1: neighbours are 0.5 ± rounding apart
+    batch = np.concatenate([grid, [[-0.15], [0.1], [0.4]]])
+    success = np.arange(len(batch)) < len(grid)
+    wanted = srpo_reward(batch, success, np.zeros(len(batch)))
+    for seed in range(30):
+        order = np.random.default_rng(seed).permutation(len(batch))
+        shuffled = srpo_reward(batch[order], success[order], np.zeros(len(batch)))
+        np.testing.assert_allclose(shuffled, wanted[order], atol=1e-9)
+
+
 @given(batches())
 @settings(deadline=None, max_examples=40)
 def test_tasks_do_not_influence_each_other(batch: tuple) -> None:

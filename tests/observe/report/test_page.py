@@ -108,7 +108,9 @@ def test_other_folders_are_refused_by_name(tmp_path: Path, capsys: pytest.Captur
 
 @pytest.mark.skipif(not (DRIVER and CHROMIUM), reason=MISSING)
 def test_a_real_browser_shows_it_without_complaint(page: Path, made_up: Path, tmp_path: Path) -> None:
-    both = write_report([made_up, made_up], tmp_path / "comparison.html")
+    far = tmp_path / ("long" * 30) / made_up.name
+    shutil.copytree(made_up, far)
+    both = write_report([made_up, far], tmp_path / "comparison.html")
     with browser(tmp_path / "profile") as tab:
         for file in (page, both):
             for width in (1280, 390):
