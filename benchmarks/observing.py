@@ -4,8 +4,9 @@
 because the machine's speed drifts; `trainer.deterministic` makes the episodes bit for bit the same. With them, videos are drawn
 with text, encoded and written as in a training step, and each tracker gets a row of 40 metrics for every episode, where a
 training step has one. Trackers whose package is not installed are left out; the others record offline, in processes that are
-started before the clock. Beside the ratio of the times: that of the core seconds, which a busy machine hardly changes, and how
-long one core takes for a video alone.
+started before the clock. Beside the ratios of times and of core seconds, which the machine's other work blurs by some percent:
+the share that can be told apart, which is what trackers' processes, the calls that log and the videos, drawn and encoded alone,
+need of cores, beside the rollout's.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def main() -> None:
         alone = video_seconds(workers, config, specs[:4])
     finally:
         workers.close()
-    report(config, pairs, alone)
+    report(config, pairs, alone, logging_seconds(config, len(specs)))
 
 
 def installed(config: Config) -> list[str]:
@@ -92,10 +93,14 @@ def pair(workers: RayWorkers, config: Config, specs: list[EpisodeSpec], number: 
         if kind == "plain":
             row["plain_s"], row["plain_core_s"], steps = roll_out(workers, config, specs)
         else:
+            before = set(psutil.Process().children(recursive=True))
             with observers(config) as (shelf, trackers):
+                servants = set(psutil.Process().children(recursive=True)) - before
+                began = core_seconds(servants)
                 row["observed_s"], row["observed_core_s"], steps = roll_out(
                     workers, config, specs, shelf, trackers, step=number + 1
                 )
+                row["trackers_core_s"] = core_seconds(servants) - began
                 shelf.close()
                 row["videos"] = len(list(shelf.folder.rglob("*.mp4")))
         assert row.setdefault("steps", steps) == steps, "the episodes are the same"
@@ -137,11 +142,21 @@ def roll_out(
     return wall, core_seconds() - cores, sum(summary.steps for summary in summaries)
 
 
-def core_seconds() -> float:
-    """Seconds of cores that this process and all that it started have used; what others do on the machine hardly changes it."""
+def core_seconds(processes: Iterable[psutil.Process] | None = None) -> float:
+    """Seconds of cores that processes have used so far; None: this one and all that it started."""
     this = psutil.Process()
-    times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
+    times = [process.cpu_times() for process in processes or (this, *this.children(recursive=True))]
     return sum(used.user + used.system for used in times)
+
+
+def logging_seconds(config: Config, rows: int) -> float:
+    """Seconds of this process's core that trackers take to be told of so many rows, beside nothing else."""
+    with observers(config) as (_, trackers):
+        began = time.process_time()
+        for step in range(rows):
+            for tracker in trackers:
+                tracker.log(step, ROW)
+        return time.process_time() - began
 
 
 def video_seconds(workers: RayWorkers, config: Config, specs: list[EpisodeSpec]) -> list[float]:
@@ -155,21 +170,29 @@ def video_seconds(workers: RayWorkers, config: Config, specs: list[EpisodeSpec])
     return seconds
 
 
-def report(config: Config, pairs: list[dict[str, Any]], alone: list[float]) -> None:
+def report(config: Config, pairs: list[dict[str, Any]], alone: list[float], logging: float) -> None:
     """Medians as a table and as JSON."""
+    video = statistics.median(alone)
+    shares = [(r["trackers_core_s"] + logging + r["videos"] * video) / r["plain_core_s"] for r in pairs]
     ratio = statistics.median(row["ratio"] for row in pairs)
     table = [
         ["rollout without, s", f"{statistics.median(row['plain_s'] for row in pairs):.1f}"],
         ["rollout with videos and trackers, s", f"{statistics.median(row['observed_s'] for row in pairs):.1f}"],
         ["ratio", f"{ratio:.3f} ({min(row['ratio'] for row in pairs):.3f} – {max(row['ratio'] for row in pairs):.3f})"],
         ["ratio of core seconds", f"{statistics.median(row['core_ratio'] for row in pairs):.3f}"],
+        [
+            "told apart: trackers' processes, s of a core",
+            f"{statistics.median(r['trackers_core_s'] for r in pairs):.2f}",
+        ],
+        ["calls that log, s of a core", f"{logging:.2f}"],
+        ["these and the videos, of the rollout's core seconds", f"{statistics.median(shares):.2%}"],
         ["videos of a rollout", str(pairs[0]["videos"])],
-        ["one core for a video alone, s", f"{statistics.median(alone):.3f}"],
+        ["one core for a video alone, s", f"{video:.3f}"],
         ["trackers", ", ".join(config.trainer.logger)],
     ]
     print_table("videos and trackers", ["", "median"], table)
-    result = {"ratio": ratio, "video_core_s": alone, "trackers": config.trainer.logger, "pairs": pairs}
-    print(write_result("observing", result))
+    result = {"ratio": ratio, "share": shares, "video_core_s": alone, "logging_core_s": logging}
+    print(write_result("observing", result | {"trackers": config.trainer.logger, "pairs": pairs}))
 
 
 if __name__ == "__main__":
