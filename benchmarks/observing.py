@@ -5,8 +5,8 @@ because the machine's speed drifts; `trainer.deterministic` makes the episodes b
 with text, encoded and written as in a training step, and each tracker gets a row of 40 metrics for every episode, where a
 training step has one. Trackers whose package is not installed are left out; the others record offline, in processes that are
 started before the clock. Beside the ratios of times and of core seconds, which the machine's other work blurs by some percent:
-the share that can be told apart, which is what trackers' processes, the calls that log and the videos, drawn and encoded alone,
-need of cores, beside the rollout's.
+the share that can be told apart, which is what trackers' processes, the calls that log and a video of every episode, drawn and
+encoded alone, need of cores, beside the rollout's.
 """
 
 import argparse
@@ -103,6 +103,7 @@ def pair(workers: RayWorkers, config: Config, specs: list[EpisodeSpec], number: 
                 row["trackers_core_s"] = core_seconds(servants) - began
                 shelf.close()
                 row["videos"] = len(list(shelf.folder.rglob("*.mp4")))
+        row["episodes"] = len(specs)
         assert row.setdefault("steps", steps) == steps, "the episodes are the same"
     row["ratio"] = row["observed_s"] / row["plain_s"]
     row["core_ratio"] = row["observed_core_s"] / row["plain_core_s"]
@@ -173,7 +174,8 @@ def video_seconds(workers: RayWorkers, config: Config, specs: list[EpisodeSpec])
 def report(config: Config, pairs: list[dict[str, Any]], alone: list[float], logging: float) -> None:
     """Medians as a table and as JSON."""
     video = statistics.median(alone)
-    shares = [(r["trackers_core_s"] + logging + r["videos"] * video) / r["plain_core_s"] for r in pairs]
+    drawn = pairs[0]["episodes"] * video  # at most: all episodes, though those that cannot be chosen are not drawn
+    shares = [(r["trackers_core_s"] + logging + drawn) / r["plain_core_s"] for r in pairs]
     ratio = statistics.median(row["ratio"] for row in pairs)
     table = [
         ["rollout without, s", f"{statistics.median(row['plain_s'] for row in pairs):.1f}"],
@@ -185,7 +187,7 @@ def report(config: Config, pairs: list[dict[str, Any]], alone: list[float], logg
             f"{statistics.median(r['trackers_core_s'] for r in pairs):.2f}",
         ],
         ["calls that log, s of a core", f"{logging:.2f}"],
-        ["these and the videos, of the rollout's core seconds", f"{statistics.median(shares):.2%}"],
+        ["these and a video of every episode, of the rollout's core seconds", f"{statistics.median(shares):.2%}"],
         ["videos of a rollout", str(pairs[0]["videos"])],
         ["one core for a video alone, s", f"{video:.3f}"],
         ["trackers", ", ".join(config.trainer.logger)],
