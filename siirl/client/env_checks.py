@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from siirl.config.checks import EMBODIED, ENV, check_max_steps, most_held_out
-from siirl.config.environments import TRAINING, VAL_ENV, declared, environments, seen_by, told_of
+from siirl.config.environments import REAL, TRAINING, VAL_ENV, declared, environments, group_share, seen_by, told_of
 from siirl.config.keys import KEYS, get_value, given, refuse
 from siirl.config.problems import show
 from siirl.config.schema import Config, EnvConfig, WorldModelConfig
@@ -25,14 +25,14 @@ def environment_problems(config: Config) -> tuple[list[str], list[Task]]:
     tasks: list[Task] = []
     for name in environments(config):
         alone = seen_by(config, name)
-        found, its = _problems(alone)
+        found, its = _problems(alone, group_share(config, name))
         problems += [told_of(config, name, line) for line in found]
         tasks += its
     return list(dict.fromkeys(problems)), tasks
 
 
-def _problems(config: Config) -> tuple[list[str], list[Task]]:
-    """Those of the one environment of ``config``."""
+def _problems(config: Config, share: float) -> tuple[list[str], list[Task]]:
+    """Those of the one environment of ``config``, where ``share`` of each training step's groups are rolled out."""
     env = config.actor_rollout_ref.embodied.env
     factory = ENVS.get(env.env_type)
     try:
@@ -41,7 +41,7 @@ def _problems(config: Config) -> tuple[list[str], list[Task]]:
             _check_slots(config, factory),
             _check_simulator(config, factory),
             _check_lengths(config, factory),
-            _check_prompts(config, factory, tasks),
+            _check_prompts(config, factory, tasks, share),
             _check_statistics(config, factory),
             _check_imagined(config, factory),
         )
@@ -100,7 +100,7 @@ def _check_lengths(config: Config, factory: EnvFactory) -> Iterator[str]:
         yield from check_max_steps(config, factory.default_max_steps(env), f"the usual length of {env.env_name}")
 
 
-def _check_prompts(config: Config, factory: EnvFactory, tasks: list[Task]) -> Iterator[str]:
+def _check_prompts(config: Config, factory: EnvFactory, tasks: list[Task], share: float) -> Iterator[str]:
     """The trials must exist, and be enough for a generation batch without repetition."""
     env = config.actor_rollout_ref.embodied.env
     key = f"{ENV}.num_trials_per_task"
@@ -110,14 +110,13 @@ def _check_prompts(config: Config, factory: EnvFactory, tasks: list[Task]) -> It
     if env.num_trials_per_task > trials:
         yield refuse(config, key, f"at most {trials}, the trials that {env.env_name} has", f"{key}={trials}")
         return
-    if config.trainer.val_only:
-        return
     available = len(build_prompts(config, tasks, factory.default_max_steps(env))[0])
-    wanted = math.ceil(config.data.train_batch_size * config.algorithm.embodied_sampling.oversample_factor)
+    wanted = math.ceil(share * config.data.train_batch_size * config.algorithm.embodied_sampling.oversample_factor)
     if wanted > available:
         factor = given(config, "algorithm.embodied_sampling.oversample_factor")
         source = f"{len(tasks)} tasks × ({given(config, key)} − {given(config, f'{ENV}.num_holdout_trials')})"
-        allowed = f"a batch (times {factor}) of at most {available}, the training prompts there are: {source}"
+        part = "" if share == 1 else f", of which {REAL} leaves {wanted} prompts to {env.env_type},"
+        allowed = f"a batch (times {factor}){part} of at most {available}, the training prompts there are: {source}"
         yield refuse(config, "data.train_batch_size", allowed, "use a smaller batch, or more tasks or trials")
 
 

@@ -1,4 +1,6 @@
-"""The prompts of a config: those that train, of one environment's tasks, and those that validate, perhaps of another's."""
+"""The prompts of a config: those that train, and those that validate, perhaps of another environment's tasks."""
+
+from dataclasses import replace
 
 from siirl.config.environments import TRAINING, seen_by, validates_in
 from siirl.config.schema import Config
@@ -10,7 +12,8 @@ Prompts = tuple[list[Prompt], list[Prompt]]
 
 
 def find_prompts(config: Config) -> Prompts:
-    """The training and the validation prompts; none to train with ``trainer.val_only`` where another environment validates.
+    """The training and the validation prompts; none to train with ``trainer.val_only`` where another environment validates. With
+    ``real_fraction`` the training prompts of that one come after the others.
 
     Raises:
         ValueError: as `EnvFactory.tasks` or `build_prompts`.
@@ -18,8 +21,11 @@ def find_prompts(config: Config) -> Prompts:
     name = validates_in(config)
     if name == TRAINING:
         return _prompts(config)
-    train = [] if config.trainer.val_only else _prompts(config)[0]
-    return train, _prompts(seen_by(config, name))[1]
+    real, validate = ([replace(prompt, env=name) for prompt in part] for part in _prompts(seen_by(config, name)))
+    if config.trainer.val_only:
+        return [], validate
+    trains = config.actor_rollout_ref.embodied.real_fraction > 0
+    return _prompts(config)[0] + (real if trains else []), validate
 
 
 def _prompts(config: Config) -> Prompts:

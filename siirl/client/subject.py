@@ -134,6 +134,7 @@ def _only_acting(config: Config) -> Config:
     embodied = config.actor_rollout_ref.embodied  # what is imagined in training is evaluated where it is validated
     if embodied.val_env.env_type is not None:
         embodied.env, embodied.val_env = without_unused(validation_env(embodied)), ValEnvConfig()
+    embodied.real_fraction = 0.0
     model, default = config.actor_rollout_ref.model, ModelConfig()
     model.lora_rank, model.lora_alpha, model.target_modules = 0, default.lora_alpha, default.target_modules
     return config

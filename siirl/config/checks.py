@@ -13,7 +13,7 @@ from siirl.config.acting import check_compiler, check_sampling, executed_actions
 from siirl.config.action_noise import check_action_noise
 from siirl.config.algorithms import check_critic, check_estimator, check_levels, check_reference, group_too_small
 from siirl.config.cluster import check_machines, check_offload, check_staleness
-from siirl.config.environments import VALIDATION, check_unnamed, seen_by, told_of, validates_in
+from siirl.config.environments import VALIDATION, check_real_fraction, check_unnamed, seen_by, told_of, validates_in
 from siirl.config.folders import is_policy_folder
 from siirl.config.keys import get_value, given, refuse
 from siirl.config.lora import check_lora
@@ -285,6 +285,7 @@ TRAINING_CHECKS = (
     check_video_encoder,
     check_offload,
     check_staleness,
+    check_real_fraction,
 )
 """Of what a run that only validates does not read."""
 CHECKS = (

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from siirl.config.schema import Config
 from siirl.dag.batch import Batch
 from siirl.dag.executor import Executor
-from siirl.data.sampler import PromptSampler
+from siirl.data.sampler import Sampler
 
 
 class Ahead:
@@ -23,9 +23,7 @@ class Ahead:
         on_start: called with the number of episodes of each generation batch.
     """
 
-    def __init__(
-        self, config: Config, executor: Executor, sampler: PromptSampler, on_start: Callable[[int], None]
-    ) -> None:
+    def __init__(self, config: Config, executor: Executor, sampler: Sampler, on_start: Callable[[int], None]) -> None:
         self._lead = max(1, config.trainer.max_staleness)
         self._executor, self._sampler, self._on_start = executor, sampler, on_start
         self._thread = ThreadPoolExecutor(1, "rollout") if executor.workers.in_background else None

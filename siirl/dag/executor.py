@@ -11,7 +11,7 @@ from siirl.dag.columns import add_columns, target_of
 from siirl.dag.compile import Plan
 from siirl.dag.graph import Node, NodeOutput
 from siirl.data.manifest import Prompt
-from siirl.data.sampler import PromptSampler, episode_specs
+from siirl.data.sampler import Sampler, episode_specs
 from siirl.data.trajectory import CANCELLED, Episode, EpisodeSpec, EpisodeSummary, Group
 from siirl.observe.video.shelf import Shelves
 from siirl.policies.base import Sampling
@@ -82,7 +82,7 @@ class Executor:
         self._lengths: dict[Task, float] = {}
         self.videos = Shelves(config)
 
-    def collect(self, sampler: PromptSampler, step: int, on_start: Callable[[int], None]) -> Batch:
+    def collect(self, sampler: Sampler, step: int, on_start: Callable[[int], None]) -> Batch:
         """Roll out generation batches until ``data.train_batch_size`` groups survived, or the allowed number of batches.
 
         What a batch has too many, by `oversample_factor`, is cancelled as soon as enough groups survived; but not with

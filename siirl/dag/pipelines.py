@@ -28,9 +28,10 @@ def filter_group(episodes: Sequence[Episode], config: Config) -> NodeOutput:
 
 
 def reward_episodes(episodes: Sequence[Episode], config: Config) -> NodeOutput:
-    """The reward that `algorithm.reward` names. One that looks at embeddings runs where these are."""
+    """The reward that `algorithm.reward` names. One that looks at embeddings runs where these are. What is real and what is
+    imagined of a task is told apart: its videos look different."""
     reward = REWARDS.get(config.algorithm.reward)
-    tasks = [(e.summary.spec.suite, e.summary.spec.task_id) for e in episodes]
+    tasks = [(e.summary.spec.env, e.summary.spec.suite, e.summary.spec.task_id) for e in episodes]
     numbers = {task: i for i, task in enumerate(dict.fromkeys(tasks))}
     inputs = RewardInputs(
         success=np.array([e.summary.success for e in episodes]),

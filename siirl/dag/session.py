@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from siirl.config.environments import validates_in
 from siirl.config.load import config_to_dict
 from siirl.config.schema import Config
 from siirl.data.manifest import Prompt
-from siirl.data.sampler import PromptSampler, episode_specs
+from siirl.data.mixture import training_sampler
+from siirl.data.sampler import episode_specs
 from siirl.data.trajectory import EpisodeSpec, EpisodeSummary
 from siirl.observe.episodes import EpisodeLog, EpisodeRow
 from siirl.observe.metrics import MetricsLog, StepTimer, json_row, validation_metrics
@@ -44,7 +44,7 @@ class Session:
         self.config, self.progress = config, progress
         self._workers = workers
         self._validation_prompts = prompts[1]
-        self.sampler = PromptSampler(prompts[0], config.data.shuffle, trainer.seed)
+        self.sampler = training_sampler(prompts[0], config)
         self.total_steps = total_steps(config, len(prompts[0]))
         self.step = 0
         self.success_before: float | None = None
@@ -112,8 +112,7 @@ class Session:
     def validation_specs(self) -> list[EpisodeSpec]:
         """Every validation prompt, `val_kwargs.n` times; the same seeds at every step."""
         n = self.config.actor_rollout_ref.rollout.val_kwargs.n
-        seed, env = self.config.trainer.seed, validates_in(self.config)
-        return episode_specs(self._validation_prompts, n=n, seed=seed, step=None, env=env)
+        return episode_specs(self._validation_prompts, n=n, seed=self.config.trainer.seed, step=None)
 
     def validation_metrics(self, summaries: Sequence[EpisodeSummary]) -> dict[str, float]:
         """Log the episodes; returns their ``val/*``, remembering the success rate of the first and of the latest one after it."""

@@ -13,6 +13,7 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from siirl.config.environments import TRAINING
 from siirl.config.schema import Config
 from siirl.data.files import write_atomically
 
@@ -50,6 +51,7 @@ class Prompt:
         suite, task_id, trial_id, instruction: as in `siirl.data.trajectory.EpisodeSpec`.
         split: ``train`` or ``validate``.
         max_steps: environment steps after which its episodes are truncated.
+        env: which of the run's environments they run in, see `siirl.config.environments`; not in the file.
     """
 
     suite: str
@@ -58,6 +60,7 @@ class Prompt:
     instruction: str
     split: str
     max_steps: int
+    env: str = TRAINING
 
     @property
     def prompt_id(self) -> str:

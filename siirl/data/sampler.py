@@ -3,16 +3,31 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from siirl.config.environments import TRAINING
 from siirl.data.manifest import Prompt
 from siirl.data.trajectory import EpisodeSpec
 
 TRAIN, VALIDATE, SHUFFLE, REPEAT = range(4)
 """First number of every seed's key: random streams of different purposes never meet."""
+
+
+class Sampler(Protocol):
+    """Endless batches of prompts, whose place can be saved and restored: a `PromptSampler`, or a mixture of two."""
+
+    def next_batch(self, size: int) -> list[Prompt]:
+        """The next ``size`` prompts."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the sampler stands, as plain JSON values, one of them its ``epoch``."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly where `state_dict` was taken. Raises ValueError where that cannot be."""
+        ...
 
 
 class PromptSampler:
@@ -51,6 +66,11 @@ class PromptSampler:
             self.position += len(taken)
         return batch
 
+    @property
+    def drawn(self) -> int:
+        """Prompts drawn so far."""
+        return self.epoch * len(self.prompts) + self.position
+
     def state_dict(self) -> dict[str, Any]:
         """Where the sampler stands, as plain JSON values."""
         return {"epoch": self.epoch, "position": self.position, **self._identity()}
@@ -84,9 +104,9 @@ class PromptSampler:
 
 
 def episode_specs(
-    prompts: Sequence[Prompt], *, n: int, seed: int, step: int | None, first_group: int = 0, env: str = TRAINING
+    prompts: Sequence[Prompt], *, n: int, seed: int, step: int | None, first_group: int = 0
 ) -> list[EpisodeSpec]:
-    """A group of ``n`` episodes for each prompt, group after group, with reproducible seeds.
+    """A group of ``n`` episodes for each prompt, group after group, with reproducible seeds, in the prompt's environment.
 
     Args:
         prompts: one per group; a prompt that comes twice makes two groups.
@@ -95,12 +115,11 @@ def episode_specs(
         step: the training step; None for validation, whose seeds hang on the prompt alone, so that every validation
             runs the same episodes, whatever the step and whatever else is validated.
         first_group: number of the first group, for a step that rolls out several batches.
-        env: the environment that they run in.
     """
     specs = []
     for group_id, prompt in enumerate(prompts, start=first_group):
         key = _validation_key(prompt) if step is None else (TRAIN, step, group_id)
-        specs += _group(prompt, n, seed, key, group_id, env)
+        specs += _group(prompt, n, seed, key, group_id)
     return specs
 
 
@@ -124,9 +143,7 @@ def _validation_key(prompt: Prompt) -> tuple[int, ...]:
     return VALIDATE, prompt.task_id, prompt.trial_id
 
 
-def _group(
-    prompt: Prompt, n: int, seed: int, key: tuple[int, ...], group_id: int, env: str = TRAINING
-) -> list[EpisodeSpec]:
+def _group(prompt: Prompt, n: int, seed: int, key: tuple[int, ...], group_id: int) -> list[EpisodeSpec]:
     env_seed = _derive(seed, key, bits=32)  # NumPy's global generator, which simulators use, takes 32 bits
     return [
         EpisodeSpec(
@@ -139,7 +156,7 @@ def _group(
             index=index,
             env_seed=env_seed,
             action_seed=_derive(seed, (*key, index), bits=63),
-            env=env,
+            env=prompt.env,
         )
         for index in range(n)
     ]

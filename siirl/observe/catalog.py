@@ -31,6 +31,7 @@ class Metric:
 
 
 STALE, VALUES = "trainer.max_staleness > 0", "critic.use_critic_model"
+MIXED = "embodied.real_fraction > 0"
 
 # A table, one metric a line:
 # fmt: off
@@ -38,6 +39,11 @@ SECTIONS: dict[str, tuple[Metric, ...]] = {
     "Episodes": (
         Metric("rollout/success_rate", "share", "the step's episodes that succeeded, those of dropped groups included; without those that have a drop reason"),
         Metric("rollout/episode_length", "steps", "their mean length"),
+        Metric("rollout/success_rate/imagined", "share", "of these, success in `env`; absent where none was rolled out there", MIXED),
+        Metric("rollout/success_rate/real", "share", "of these, success in `val_env`; absent where none was rolled out there", MIXED),
+        Metric("rollout/episode_length/imagined", "steps", "mean length in `env`", MIXED),
+        Metric("rollout/episode_length/real", "steps", "mean length in `val_env`", MIXED),
+        Metric("rollout/real_fraction", "share", "the step's episodes that ran in `val_env`, those of dropped groups included; absent where none did", MIXED),
         Metric("rollout/reward_mean", "reward", "mean reward of the episodes that train"),
         Metric("rollout/reward_std", "reward", "its standard deviation"),
         Metric("env/success_rate", "share", "success over all episodes, dropped ones included"),

@@ -42,6 +42,7 @@ SCHEMA = pa.schema(
         ("reward", pa.float64()),
         ("kept", pa.bool_()),
         ("video", pa.string()),
+        ("env", pa.string()),
         ("actions", pa.list_(pa.float32())),
     ]
 )
@@ -61,6 +62,7 @@ class EpisodeRow:
         reward: what the workflow's reward gave it; None where it was not scored.
         kept: whether its group passed the filter; None where there is none.
         video: its file, relative to the run folder; None without one.
+        env: as in `EpisodeSpec`; None in files of earlier versions.
         actions: in an evaluation, the actions that were executed, one after the other, as `siirl.client.export_episodes` replays
             them; else None.
     """
@@ -87,6 +89,7 @@ class EpisodeRow:
     reward: float | None = None
     kept: bool | None = None
     video: str | None = None
+    env: str | None = None
     actions: list[float] | None = None
 
     @staticmethod
@@ -124,6 +127,7 @@ class EpisodeRow:
             reward=reward,
             kept=kept,
             video=summary.video,
+            env=spec.env,
             actions=summary.actions.ravel().tolist() if with_actions and summary.actions is not None else None,
         )
 

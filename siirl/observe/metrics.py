@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from siirl.config.environments import TRAINING
 from siirl.data.trajectory import EpisodeSummary
 from siirl.observe.step_log import StepLog
 from siirl.training.checkpoint import METRICS
@@ -48,7 +49,8 @@ def rollout_metrics(summaries: Sequence[EpisodeSummary], rewards: Sequence[float
 
     ``rollout/*`` and ``env/step_reward``, the simulator's reward of a step, leave out episodes with a ``drop_reason`` (they are 0
     when all of them have one), the other ``env/*`` count all. ``env/termination_rate`` counts episodes that ended by themselves;
-    ``env/success_once`` is another name of ``env/success_rate``, which other trainers use.
+    ``env/success_once`` is another name of ``env/success_rate``, which other trainers use. With episodes of ``val_env`` among
+    them, ``…/imagined`` and ``…/real`` tell those of each environment apart.
 
     Args:
         summaries: of the step's episodes.
@@ -70,7 +72,23 @@ def rollout_metrics(summaries: Sequence[EpisodeSummary], rewards: Sequence[float
     if rewards is not None and len(rewards):
         metrics["rollout/reward_mean"] = _mean(rewards)
         metrics["rollout/reward_std"] = float(np.std(rewards))
+    metrics |= _by_environment(summaries)
     return metrics | {f"env/dropped/{reason}": float(count) for reason, count in reasons.items()}
+
+
+def _by_environment(summaries: Sequence[EpisodeSummary]) -> dict[str, float]:
+    """Success and length of the valid imagined and real episodes; nothing where all are of the training environment."""
+    if all(s.spec.env == TRAINING for s in summaries):
+        return {}
+    found = {"rollout/real_fraction": _mean([s.spec.env != TRAINING for s in summaries])}
+    valid = [s for s in summaries if s.drop_reason is None]
+    if imagined := [s for s in valid if s.spec.env == TRAINING]:
+        found["rollout/success_rate/imagined"] = _mean([s.success for s in imagined])
+        found["rollout/episode_length/imagined"] = _mean([s.steps for s in imagined])
+    if real := [s for s in valid if s.spec.env != TRAINING]:
+        found["rollout/success_rate/real"] = _mean([s.success for s in real])
+        found["rollout/episode_length/real"] = _mean([s.steps for s in real])
+    return found
 
 
 def validation_metrics(summaries: Sequence[EpisodeSummary]) -> dict[str, float]:

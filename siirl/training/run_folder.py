@@ -48,6 +48,7 @@ MEANING = (
     f"{EMBODIED}.center_crop",
     f"{EMBODIED}.num_images_in_input",
     f"{EMBODIED}.unnorm_key",
+    f"{EMBODIED}.real_fraction",
     f"{EMBODIED}.env.env_type",
     f"{EMBODIED}.env.env_name",
     f"{EMBODIED}.env.task_ids",

@@ -3,8 +3,18 @@
 import pytest
 
 from siirl.config.checks import check_config
-from siirl.config.environments import VALIDATION, environments, seen_by, told_of, validates_in, validation_env
+from siirl.config.environments import (
+    VALIDATION,
+    environments,
+    group_share,
+    seen_by,
+    told_of,
+    validates_in,
+    validation_env,
+)
 from siirl.config.keys import set_value
+from siirl.config.load import load_config
+from siirl.config.problems import ConfigError
 from siirl.config.schema import Config
 
 EMBODIED = "actor_rollout_ref.embodied"
@@ -78,6 +88,44 @@ def test_wrong(values: dict[str, object], start: str, part: str) -> None:
     (line,) = check_config(made)
     assert line.startswith(start)
     assert part in line
+
+
+OTHER = {"val_env__env_type": "libero", "val_env__num_trials_per_task": 5}
+
+
+@pytest.mark.parametrize(
+    ("values", "start", "part"),
+    [
+        ({}, f"{EMBODIED}.real_fraction=0.5", "0 with actor_rollout_ref.embodied.val_env.env_type=null"),
+        ({**OTHER, "val_env__num_holdout_trials": 5}, f"{EMBODIED}.real_fraction=0.5", "all of its trials validate"),
+    ],
+)
+def test_real_groups_need_another_environment_with_trials_to_train(
+    values: dict[str, object], start: str, part: str
+) -> None:
+    made = config(env__env_type="opensora_wm", **values)
+    made.actor_rollout_ref.embodied.real_fraction = 0.5
+    (line,) = check_config(made)
+    assert line.startswith(start)
+    assert part in line
+    made.trainer.val_only = True
+    assert check_config(made) == []
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_what_is_too_many_is_not_cancelled_in_one_environment_alone(share: float) -> None:
+    made = both(val_env__num_trials_per_task=5, val_env__num_holdout_trials=1)
+    made.actor_rollout_ref.embodied.real_fraction = share
+    made.algorithm.embodied_sampling.oversample_factor = 1.5
+    lines = check_config(made)
+    assert [line.partition("=")[0] for line in lines] == ["algorithm.embodied_sampling.oversample_factor"] * (share < 1)
+    assert group_share(made, "env") == 1 - share
+    assert group_share(made, VALIDATION) == share
+
+
+def test_a_share_is_one() -> None:
+    with pytest.raises(ConfigError, match=r"real_fraction=1\.5: "):
+        load_config("opensora_libero_spatial_grpo_openvlaoft", ["dry_run=true", f"{EMBODIED}.real_fraction=1.5"])
 
 
 def test_all_trials_may_validate_while_others_train() -> None:

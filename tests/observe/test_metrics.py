@@ -2,12 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from siirl.config.environments import VALIDATION
 from siirl.observe.metrics import MetricsLog, StepTimer, rollout_metrics, validation_metrics, wilson_interval
 from tests.observe.episodes import summary
 
@@ -77,6 +79,17 @@ def test_rollout_metrics() -> None:
     }
     assert "rollout/reward_mean" not in rollout_metrics(episodes)
     assert rollout_metrics(episodes[2:3], [])["rollout/success_rate"] == 0
+
+
+def test_imagined_and_real_episodes_are_told_apart_where_there_are_both() -> None:
+    both = [summary(True, steps=10), summary(False, steps=20), summary(True, steps=90), summary(True, drop_reason="x")]
+    both[2:] = [replace(one, spec=replace(one.spec, env=VALIDATION)) for one in both[2:]]
+    found = rollout_metrics(both)
+    assert found["rollout/real_fraction"] == 0.5
+    assert (found["rollout/success_rate/imagined"], found["rollout/success_rate/real"]) == (0.5, 1.0)
+    assert (found["rollout/episode_length/imagined"], found["rollout/episode_length/real"]) == (15, 90)
+    assert "rollout/success_rate/imagined" not in rollout_metrics(both[2:])
+    assert not any("real" in name for name in rollout_metrics(both[:2]))
 
 
 def test_validation_metrics_per_task() -> None:

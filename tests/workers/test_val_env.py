@@ -9,7 +9,7 @@ from siirl.client.main_dag import main
 from siirl.observe.episodes import read_episodes
 from tests.envs.world_model.folders import SIZE, opensora_folder
 from tests.policies.tiny import tiny_policy_folder
-from tests.workers.runs import ENV, INLINE, TOY, command_line, log_of
+from tests.workers.runs import ENV, EXACT, INLINE, TOY, assert_same_weights, command_line, log_of, weights_of
 
 VAL_ENV = "actor_rollout_ref.embodied.val_env"
 
@@ -73,6 +73,68 @@ def test_in_one_process(toy: Path, blind: Path, tmp_path: Path, imagined: dict[s
 def test_on_ray(toy: Path, blind: Path, tmp_path: Path, imagined: dict[str, object]) -> None:
     assert main(command_line(tmp_path, blind, imagined, {f"{VAL_ENV}.num_envs": 2})) == 0
     check(tmp_path)
+
+
+MIXED = {
+    "actor_rollout_ref.embodied.real_fraction": 0.5,
+    f"{VAL_ENV}.num_trials_per_task": 4,
+    f"{VAL_ENV}.num_holdout_trials": 2,
+    "trainer.save_freq": 1,
+}
+
+
+def check_mixed(folder: Path) -> None:
+    """Of a step's two groups one is imagined and one real, of trials that do not validate."""
+    rows = read_episodes(folder).to_pylist()
+    train = [row for row in rows if row["split"] == "train"]
+    groups = {(row["step"], row["group_id"]): set() for row in train}
+    for row in train:
+        groups[row["step"], row["group_id"]].add((row["env"], row["trial_id"]))
+    assert all(len(group) == 1 for group in groups.values()), "a group's episodes share environment and trial"
+    assert [{env for env, _ in group} for _, group in sorted(groups.items())] == [{"env"}, {"val_env"}] * 2
+    assert {row["trial_id"] for row in train if row["env"] == "val_env"} == {0, 1}
+    assert all(row["steps"] <= 16 and row["reward_sum"] for row in train if row["env"] == "env")
+    assert all(not row["reward_sum"] for row in train if row["env"] == "val_env"), "the toy pays nothing"
+    assert {(row["env"], row["trial_id"]) for row in rows if row["split"] == "val"} == {("val_env", 2), ("val_env", 3)}
+    for row in log_of(folder):
+        of_both = (row["rollout/success_rate/imagined"] + row["rollout/success_rate/real"]) / 2
+        assert row["rollout/success_rate"] == pytest.approx(of_both)
+        assert row["rollout/real_fraction"] == 0.5
+    assert pq.read_table(folder / "train.parquet")["max_steps"].to_pylist() == [16] * 6 + [24] * 2
+
+
+def test_real_groups_beside_imagined_ones_and_a_resumption(
+    toy: Path, blind: Path, tmp_path: Path, imagined: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert main(command_line(whole, blind, EXACT, INLINE, imagined, MIXED)) == 0
+    check_mixed(whole)
+    for steps in (1, 2):
+        stop = {"trainer.total_training_steps": steps}
+        assert main(command_line(parts, blind, EXACT, INLINE, imagined, MIXED, stop)) == 0
+    check_mixed(parts)
+    assert_same_weights(weights_of(parts, 2), weights_of(whole, 2))
+    other = {"actor_rollout_ref.embodied.real_fraction": 0.25}
+    assert main(command_line(parts, blind, EXACT, INLINE, imagined, MIXED, other)) == 2
+    assert "real_fraction=0.25: allowed: 0.5, as in the run of" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_both_pools_of_simulators_roll_out_at_once_on_ray(
+    toy: Path, blind: Path, tmp_path: Path, imagined: dict[str, object]
+) -> None:
+    assert main(command_line(tmp_path, blind, imagined, MIXED, {f"{VAL_ENV}.num_envs": 2})) == 0
+    check_mixed(tmp_path)
+
+
+def test_a_real_part_larger_than_its_prompts_is_refused(
+    toy: Path, blind: Path, tmp_path: Path, imagined: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = {"data.train_batch_size": 6, f"{VAL_ENV}.num_holdout_trials": 2}
+    assert main(command_line(tmp_path, blind, INLINE, imagined, MIXED, large)) == 2
+    assert "of which actor_rollout_ref.embodied.real_fraction leaves 3 prompts to toy, of at most 2" in (
+        capsys.readouterr().err
+    )
 
 
 def test_validation_alone_needs_no_world_model(

@@ -102,3 +102,4 @@ class EmbodiedConfig:
     unnorm_key: str = key("libero_spatial", "Entry of dataset_statistics.json to un-normalise actions with; <suite> also finds <suite>_no_noops. A suite's must be that of env.env_name.")
     env: EnvConfig = section(EnvConfig, "The simulator.")
     val_env: ValEnvConfig = section(ValEnvConfig, "Another environment for validation.")
+    real_fraction: float = key(0.0, "Share of a training step's groups that are rolled out in val_env instead of env: real ones beside imagined ones (docs/world_model.md). They start from the trials that val_env does not hold out. 0: none.", minimum=0, maximum=1)

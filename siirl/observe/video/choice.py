@@ -31,15 +31,16 @@ class Reel:
 
 
 def choose(summaries: Iterable[EpisodeSummary], most: int) -> list[EpisodeSummary]:
-    """At most ``most`` episodes of each task, failures first; where ``most`` > 1, one is a success if there is any.
+    """At most ``most`` episodes of each task in each environment, failures first; where ``most`` > 1, one is a success if there
+    is any.
 
     Equals are taken by group and index, so that the choice does not depend on timing, nor on how the episodes are spread:
     who is chosen of all of them is also chosen of any part of them. Cancelled episodes are never.
     """
-    tasks: dict[tuple[str, int], list[EpisodeSummary]] = defaultdict(list)
+    tasks: dict[tuple[str, str, int], list[EpisodeSummary]] = defaultdict(list)
     for summary in summaries:
         if summary.drop_reason != CANCELLED:
-            tasks[summary.spec.suite, summary.spec.task_id].append(summary)
+            tasks[summary.spec.env, summary.spec.suite, summary.spec.task_id].append(summary)
     return [summary for task in sorted(tasks) for summary in _of_task(tasks[task], most)]
 
 
