@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from siirl.config.environments import TRAINING, VALIDATION
 from siirl.config.load import config_to_yaml, load_config
 from siirl.config.schema import Config
 from siirl.dag.compile import compile_plan
@@ -35,13 +36,23 @@ class MadeUpRun:
         films: videos of each outcome.
         seed: of all that is drawn.
         speed: how fast it learns; about 1.
+        imagined: whether it trains in a world model, which is more hopeful than what validates.
     """
 
     def __init__(
-        self, folder: Path, steps: int, groups: int, n: int, tested: int, films: int, seed: int = 0, speed: float = 1.0
+        self,
+        folder: Path,
+        steps: int,
+        groups: int,
+        n: int,
+        tested: int,
+        films: int,
+        seed: int = 0,
+        speed: float = 1.0,
+        imagined: bool = False,
     ) -> None:
         self.folder, self.steps, self.groups, self.n = folder, steps, groups, n
-        self.tested, self.films, self.speed = tested, films, speed
+        self.tested, self.films, self.speed, self.imagined = tested, films, speed, imagined
         self._random = np.random.default_rng(seed)
         self._hard = self._random.normal(0, 0.8, TASKS)
 
@@ -69,17 +80,19 @@ class MadeUpRun:
         cluster = ["trainer.nnodes=2", "trainer.n_gpus_per_node=4", "actor_rollout_ref.embodied.env.num_envs=4"]
         sizes = [f"data.train_batch_size={self.groups}", f"actor_rollout_ref.rollout.n={self.n}"]
         name = [f"trainer.experiment_name=made_up_{self.folder.name}"]
-        return load_config("embodied_srpo_trainer", [*where, *cluster, *sizes, *name])
+        env = ["env=opensora_libero_spatial"] if self.imagined else []
+        return load_config("embodied_srpo_trainer", [*where, *cluster, *sizes, *name, *env])
 
     def _rate(self, step: int, task: int) -> float:
         return 1 / (1 + math.exp(1.2 - 4 * self.speed * step / self.steps + self._hard[task]))
 
-    def _episode(self, step: int, group: int, index: int, task: int) -> EpisodeSummary:
-        success = bool(self._random.random() < self._rate(step, task))
+    def _episode(self, step: int, group: int, index: int, task: int, env: str = TRAINING) -> EpisodeSummary:
+        success = bool(self._random.random() < self._rate(step, task) * (1 if env == TRAINING else 0.7))
         steps = int(np.clip(self._random.normal(110, 25), 40, MOST_STEPS - 1)) if success else MOST_STEPS
         trial = int(self._random.integers(TRIALS))
         text = f"pick up the {WORDS[task]} and place it on the {WORDS[task - 1]}"
-        spec = EpisodeSpec("libero_spatial", task, trial, text, MOST_STEPS, group, index, group, group * 8 + index)
+        seeds = group, group * 8 + index
+        spec = EpisodeSpec("libero_spatial", task, trial, text, MOST_STEPS, group, index, *seeds, env)
         dropped = "nan_observation" if self._random.random() < 0.0003 else None
         won = success and dropped is None
         retries = int(self._random.random() < 0.0005)
@@ -109,9 +122,11 @@ class MadeUpRun:
         return found | (self._validate(step, episodes) if step % 5 == 0 else {})
 
     def _validate(self, step: int, episodes: EpisodeLog) -> dict[str, float]:
-        summaries = [self._episode(step, i, 0, i % TASKS) for i in range(self.tested)]
+        env = VALIDATION if self.imagined else TRAINING
+        summaries = [self._episode(step, i, 0, i % TASKS, env) for i in range(self.tested)]
         for summary in summaries:
-            episodes.add(EpisodeRow.of(summary, step, "val"))
+            row = EpisodeRow.of(summary, step, "val")
+            episodes.add(self._filmed(row) if self.imagined and step > self.steps - 5 else row)
         return validation_metrics(summaries)
 
     def _update(self, step: int) -> dict[str, float]:
@@ -173,10 +188,10 @@ class MadeUpRun:
                 now = later
 
     def _filmed(self, row: EpisodeRow) -> EpisodeRow:
-        made = len(list((self.folder / "videos").glob(f"*_{row.success}.mp4")))
+        made = len(list((self.folder / "videos").glob(f"{row.env}_*_{row.success}.mp4")))
         if made == self.films:
             return row
-        name = f"videos/step_{row.step}_task_{row.task_id}_{made}_{row.success}.mp4"
+        name = f"videos/{row.env}_step_{row.step}_task_{row.task_id}_{made}_{row.success}.mp4"
         film(self.folder / name, row.success, row.chunks * 2, self._random)
         return EpisodeRow(**{**row.__dict__, "video": name})
 

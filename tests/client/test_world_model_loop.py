@@ -100,3 +100,22 @@ def test_a_policy_trains_in_imagination_and_is_validated_in_libero(tmp_path: Pat
     assert all(row["reward_sum"] for row in imagined), "a classifier is never quite sure of failure"
     assert {row["trial_id"] for row in real} == {2, 3}
     assert all(row["steps"] == 24 and row["reward_sum"] == 0 for row in real), "LIBERO's own limit, and its own reward"
+
+
+def test_half_of_the_training_is_real_and_the_report_shows_both(tmp_path: Path, settings: dict[str, Any]) -> None:
+    mixed = {
+        f"{EMBODIED}.real_fraction": 0.5,
+        f"{ENV}.video_cfg.save_video": "true",
+        f"{ENV}.val_video_cfg.save_video": "true",
+        "trainer.total_training_steps": 1,
+    }
+    (row,) = run(tmp_path, settings | mixed)
+    assert row["rollout/real_fraction"] == 0.5
+    assert row["rollout/episode_length/imagined"] <= 16
+    assert row["rollout/episode_length/real"] == 24
+    trained = [one for one in read_episodes(tmp_path).to_pylist() if one["split"] == "train"]
+    assert {(one["group_id"], one["env"]) for one in trained} == {(0, "env"), (1, "val_env")}
+    assert {one["trial_id"] for one in trained if one["env"] == "val_env"} <= {0, 1}, "not those that validate"
+    page = (tmp_path / "report.html").read_text()
+    for part in ("Imagined and real films", ">imagined<", ">real<", "Does imagined success foretell real success?"):
+        assert part in page

@@ -13,3 +13,11 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "made"
     MadeUpRun(folder, steps=12, groups=6, n=4, tested=20, films=2).write()
     return folder
+
+
+@pytest.fixture(scope="session")
+def imagined(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one that trains in a world model and validates in LIBERO, four times."""
+    folder = tmp_path_factory.mktemp("runs") / "imagined"
+    MadeUpRun(folder, steps=16, groups=20, n=4, tested=60, films=2, imagined=True).write()
+    return folder

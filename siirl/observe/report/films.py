@@ -42,7 +42,7 @@ def films(run: Run, page: Path) -> Html | None:
             if strip is None or spent + len(strip.content) > MOST_BYTES:
                 continue
             spent += len(strip.content)
-            strips.append(_figure(row, strip, run.folder / row["video"], page))
+            strips.append(strip_figure(row, strip, run.folder / row["video"], page))
         if strips:
             columns.append(tag("div", tag("h3", name), strips, class_="films"))
     return tag("div", columns, class_="two") if columns else None
@@ -91,7 +91,8 @@ def filmstrip(video: Path) -> Strip | None:
     return Strip(content.getvalue(), strip.width / strip.height)
 
 
-def _figure(row: dict, strip: Strip, video: Path, page: Path) -> Html:
+def strip_figure(row: dict, strip: Strip, video: Path, page: Path, label: str = "") -> Html:
+    """A strip with what is told of its episode; ``label`` comes first."""
     where = f"{row['suite']}, task {row['task_id']}, trial {row['trial_id']}"
     when = {"train": f"training, step {row['step']}", "val": f"validation after step {row['step']}"}.get(
         row["split"], "evaluation"
@@ -111,5 +112,7 @@ def _figure(row: dict, strip: Strip, video: Path, page: Path) -> Html:
         style=f"--strip:url(data:image/webp;base64,{encoded});--aspect:{number(strip.aspect)}",
     )
     link = tag("a", "video", href=quote(os.path.relpath(video, page.parent)))
-    caption = tag("figcaption", tag("b", row["instruction"]), tag("span", f"{where}; {when}; {end}{reward}; ", link))
+    first = tag("em", label, class_="label") if label else None
+    told = tag("span", f"{where}; {when}; {end}{reward}; ", link)
+    caption = tag("figcaption", first, tag("b", row["instruction"]), told)
     return tag("figure", image, caption, class_="strip")

@@ -106,6 +106,26 @@ def quartile_curve(steps: Array, values: Array) -> Curve:
     return Curve(unique, found[:, 1], found[:, 0], found[:, 2], np.array([len(group) for group in groups], int))
 
 
+@dataclass(frozen=True)
+class Correlation:
+    """Pearson's ``r``, and the ends of its 95 % interval (Fisher 1921); None of fewer than four points."""
+
+    r: float
+    low: float | None
+    high: float | None
+
+
+def correlation(x: Array, y: Array) -> Correlation | None:
+    """Of values [n]; None where there are fewer than three, or one side is constant."""
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    r = float(np.clip(np.corrcoef(x, y)[0, 1], -1, 1))
+    if len(x) == 3 or abs(r) == 1:
+        return Correlation(r, None, None)
+    half = Z / np.sqrt(len(x) - 3)
+    return Correlation(r, float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half)))
+
+
 def pool_of(steps: int) -> int:
     """Neighbouring steps that are taken together: 1 where all of them can be told apart, else an odd number."""
     return 1 if steps <= MOST_POINTS else 2 * (steps // MOST_POINTS) + 1

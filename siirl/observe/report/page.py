@@ -9,6 +9,7 @@ from siirl.observe.report.films import films
 from siirl.observe.report.flow import flow, slots_table
 from siirl.observe.report.gantt import drawing, idle_share, legend, read_step, shares_table
 from siirl.observe.report.headline import state, tiles, what
+from siirl.observe.report.imagination import imagination
 from siirl.observe.report.learning import learning
 from siirl.observe.report.markup import Child, Html, join, tag
 from siirl.observe.report.run import Run
@@ -40,6 +41,7 @@ def one_run(run: Run, page: Path) -> Html:
     sections = [
         section("Learning", learning(run)),
         section("Tasks", tasks_table(run)),
+        section("Imagined and real", imagination(run, page), layout="grid pairs"),
         section("Rewards and filter", reward_charts(run), filter_chart(run)),
         section("Time", stage_times(run)),
         section("One iteration", iteration(run)),

@@ -38,12 +38,12 @@ def tasks_table(run: Run) -> Html | None:
         "without dropped episodes. Kept: the share of its training episodes whose group passed the filter. Length: median of all "
         "episodes, simulator steps."
     )
-    return _figure(tag("tr", heads), rows, how)
+    return numbers_figure(tag("tr", heads), rows, how)
 
 
 def _cells(episodes: Episodes, split: str) -> list[Html]:
     if split == "eval":
-        return [_rate(rate_of(episodes))]
+        return [rate_cell(rate_of(episodes))]
     if split == "train":
         episodes = episodes.valid()
     steps = np.unique(episodes.step)
@@ -51,10 +51,10 @@ def _cells(episodes: Episodes, split: str) -> list[Html]:
         return [tag("td", "—"), tag("td", "—")]
     count = 1 if split == "val" else max(1, round(len(steps) * ENDS))
     first, last = (episodes.where(np.isin(episodes.step, chosen)) for chosen in (steps[:count], steps[-count:]))
-    return [_rate(rate_of(first)), _rate(rate_of(last)) if len(steps) > 1 else tag("td", "—")]
+    return [rate_cell(rate_of(first)), rate_cell(rate_of(last)) if len(steps) > 1 else tag("td", "—")]
 
 
-def _rate(rate: Rate | None) -> Html:
+def rate_cell(rate: Rate | None) -> Html:
     """A cell with a rate, its interval as a bar, and its numbers."""
     if rate is None:
         return tag("td", "—")
@@ -78,9 +78,12 @@ def _from_metrics(run: Run) -> Html | None:
         cells = [tag("td", percent(values[0])), tag("td", percent(values[-1]) if len(values) > 1 else "—")]
         rows.append(tag("tr", tag("th", name.removeprefix(prefix), scope="row"), cells))
     heads = tag("tr", tag("th", "task"), tag("th", "validation, first"), tag("th", "validation, last"))
-    return _figure(heads, rows, f"{prefix}<task> of metrics.jsonl; no intervals, because the episodes were not kept.")
+    return numbers_figure(
+        heads, rows, f"{prefix}<task> of metrics.jsonl; no intervals, because the episodes were not kept."
+    )
 
 
-def _figure(heads: Html, rows: list[Html], how: str) -> Html:
+def numbers_figure(heads: Html, rows: list[Html], how: str) -> Html:
+    """A table of numbers, and how they were computed."""
     table = tag("table", tag("thead", heads), tag("tbody", rows), class_="numbers")
     return tag("figure", tag("div", table, class_="scroll"), tag("p", how, class_="how"), class_="card wide")

@@ -1,6 +1,7 @@
 """The page of a run and of several: what it says, in a browser and out of it, and what it does with broken folders."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -106,13 +107,22 @@ def test_other_folders_are_refused_by_name(tmp_path: Path, capsys: pytest.Captur
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_in_a_world_model_tells_what_imagination_is_worth(imagined: Path) -> None:
+    found = seen(write_report([imagined], imagined / REPORT))
+    assert "imagined-and-real" in [a["id"] for name, a in found.tags if name == "section" and "id" in a]
+    assert re.search(r"Correlation over 4 validations: r = 0\.\d\d \(95 %: ", found.text)
+    assert re.search(r"Imagination is \d+\.\d.% of the episodes too hopeful", found.text)
+    assert "Imagined and real films" in found.text
+
+
 @pytest.mark.skipif(not (DRIVER and CHROMIUM), reason=MISSING)
-def test_a_real_browser_shows_it_without_complaint(page: Path, made_up: Path, tmp_path: Path) -> None:
+def test_a_real_browser_shows_it_without_complaint(page: Path, made_up: Path, imagined: Path, tmp_path: Path) -> None:
     far = tmp_path / ("long" * 30) / made_up.name
     shutil.copytree(made_up, far)
     both = write_report([made_up, far], tmp_path / "comparison.html")
+    dreamt = write_report([imagined], imagined / REPORT)
     with browser(tmp_path / "profile") as tab:
-        for file in (page, both):
+        for file in (page, both, dreamt):
             for width in (1280, 390):
                 tab.open(file, width)
                 size = tab.evaluate("const d = document.documentElement; return [d.scrollWidth, d.clientWidth]")
