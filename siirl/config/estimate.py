@@ -9,6 +9,7 @@ from pathlib import Path
 from siirl.config.acting import executed_actions
 from siirl.config.activations import FP32, Forward, acting_bytes, activation_bytes, copy_bytes
 from siirl.config.environments import VALIDATION, environments
+from siirl.config.imagination import WORLD_MODELS, read_sizes, world_model_bytes
 from siirl.config.lora import adapter_parameters
 from siirl.config.placement import WORKER_ROLES, Placement, place, slots_per_machine, spread
 from siirl.config.schema import Config, EmbodiedConfig, EnvConfig
@@ -47,6 +48,9 @@ def memory_estimate(config: Config) -> str:
     if not folder_shapes(Path(config.actor_rollout_ref.model.path)):
         size = published_size(config.actor_rollout_ref.embodied.embodied_type)
         lines.append(f"  for the published {size} policy: actor_rollout_ref.model.path holds no safetensors")
+    for env in environments(config).values():
+        if env.env_type in WORLD_MODELS and read_sizes(env.world_model, env.image_size) is None:
+            lines.append("  for the published XL/2 world model: env.world_model.path holds none")
     return "\n".join(lines)
 
 
@@ -76,7 +80,7 @@ def estimate_rows(config: Config) -> list[Row]:
         rows += [Row(where, name, size / GIB) for name, size in held.items()]
     if training:
         rows.append(_trajectories(config))
-    return rows + _simulators(config, placement)
+    return rows + _world_models(config, placement) + _simulators(config, placement)
 
 
 def used_placement(config: Config) -> Placement:
@@ -89,6 +93,8 @@ def used_placement(config: Config) -> Placement:
 def slot_kind(placement: Placement, slot: int) -> str:
     """What a slot with a node worker is called in the estimate: by its roles, where not all slots have the same."""
     every = {_roles(placement, other) for role in WORKER_ROLES for other in placement.get(role, ())}
+    if not _roles(placement, slot):
+        return "slot of env alone"
     return "slot" if len(every) == 1 else f"slot of {'+'.join(_roles(placement, slot))}"
 
 
@@ -156,6 +162,26 @@ def _trajectories(config: Config) -> Row:
     image = 3 * env.image_size**2 * embodied.num_images_in_input
     name = f"trajectories, at most {groups * rollout.n} episodes"
     return Row("cluster", name, groups * rollout.n * frames * image / GIB)
+
+
+def _world_models(config: Config, placement: Placement) -> list[Row]:
+    """Of each kind of slot with a world model; each rollout worker has one. On the CPU they are in the machine's memory."""
+    rows: dict[tuple[str, str], float] = {}
+    for env in environments(config).values():
+        if env.env_type not in WORLD_MODELS:
+            continue
+        at = Counter(spread(len(placement["rollout"]), placement["env"]))
+        if env.sim_backend == "cpu":
+            machines: Counter[int] = Counter()
+            for slot, count in at.items():
+                machines[slot // slots_per_machine(config)] += count
+            held = {"machine": max(machines.values())}
+        else:
+            held = {slot_kind(placement, slot): count for slot, count in sorted(at.items(), key=lambda item: item[1])}
+        for where, count in held.items():
+            for name, size in world_model_bytes(env, env.num_envs).items():
+                rows[where, f"{count} × {name}" if count > 1 else name] = count * size / GIB
+    return [Row(where, name, gib) for (where, name), gib in rows.items()]
 
 
 def _simulators(config: Config, placement: Placement) -> list[Row]:
