@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from siirl.client.prompts import find_prompts
-from siirl.config.environments import TRAINING, environments, validates_in
+from siirl.config.environments import TRAINING, environments, group_share, validates_in
 from siirl.config.estimate import parameter_counts
 from siirl.config.keys import given
 from siirl.config.placement import show_slots
@@ -43,8 +43,17 @@ def _tasks(config: Config) -> Iterator[str]:
         factory = ENVS.get(env.env_type)
         tasks, max_steps = factory.tasks(env), env.max_steps or factory.default_max_steps(env)
         numbers = show_slots(sorted(task.task_id for task in tasks)).replace(",", ", ")
-        where = f"in {env.env_type}, to {'train' if name == TRAINING else 'validate'}: " if len(envs) > 1 else ""
+        where = f"in {env.env_type}, {_purpose(config, name)}: " if len(envs) > 1 else ""
         yield f"{where}{len(tasks)} of {env.env_name}: {numbers}; episodes of at most {max_steps} steps"
+
+
+def _purpose(config: Config, name: str) -> str:
+    """What an environment of two is for."""
+    share = group_share(config, name)
+    part = "" if share == 1 else f" with {share:.0%} of the groups"
+    if name == TRAINING:
+        return f"to train{part}"
+    return f"to train{part} and validate" if share else "to validate"
 
 
 def _policy(config: Config) -> str:

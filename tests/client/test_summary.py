@@ -51,6 +51,24 @@ def test_what_would_be_trained(policy: Path, tmp_path: Path, capsys: pytest.Capt
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_each_of_two_environments_is_for(tmp_path: Path) -> None:
+    dream = {
+        f"{ENV}.env_type": "opensora_wm",
+        f"{ENV}.antialiasing": "true",
+        f"{EMBODIED}.val_env.env_type": "libero",
+        f"{EMBODIED}.val_env.num_envs": 1,
+    }
+    ends = {}
+    for share in (0, 0.25):
+        told = rows(tmp_path, "", dream, {f"{EMBODIED}.real_fraction": share, "data.train_batch_size": 4})["tasks"]
+        ends[share] = [line.partition(":")[0] for line in told]
+    assert ends[0] == ["in opensora_wm, to train", "in libero, to validate"]
+    assert ends[0.25] == [
+        "in opensora_wm, to train with 75% of the groups",
+        "in libero, to train with 25% of the groups and validate",
+    ]
+
+
 def test_with_adapters_only_they_are_trained(policy: Path, tmp_path: Path) -> None:
     with_adapters = tiny_policy()
     adapt(with_adapters, trained=False)

@@ -33,9 +33,8 @@ def film_pairs(run: Run, page: Path) -> Html | None:
     if not rows:
         return None
     how = (
-        "The newest videos of a trial in both environments; where no trial has both, of a task. The same trial starts alike only "
-        "where the world model's first frames were recorded of the trials of the same numbers, as siirl train-world-model keeps "
-        "them."
+        "The newest videos of a trial in both environments; where no trial has both, of a task. The same trial starts alike "
+        "in both where the world model's first frames were recorded from the simulator's trials, from 0 on without gaps."
     )
     head = tag("h3", "Imagined and real films")
     return tag("div", head, rows, tag("p", how, class_="how"), class_="films wide")
