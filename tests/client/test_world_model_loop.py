@@ -17,17 +17,17 @@ from tests.workers.runs import log_of
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EMBODIED = "actor_rollout_ref.embodied"
 ENV, VAL_ENV = f"{EMBODIED}.env", f"{EMBODIED}.val_env"
-LIBERO = ["--tasks", "0", "--trials", "0-2", "--image-size", "64", "--no-antialiasing", "--max-texture-size", "64"]
+LIBERO = ["--tasks", "0", "--trials", "0,1", "--image-size", "64", "--no-antialiasing", "--max-texture-size", "64"]
 TINY = [
     *("--autoencoder-widths", "8,16,16", "--latent-channels", "4", "--width", "32", "--depth", "1", "--heads", "2"),
-    *("--classifier-widths", "8,16", "--sampling-steps", "2", "--holdout", "0.25", "--threads", "1"),
+    *("--classifier-widths", "8,16", "--sampling-steps", "2", "--holdout", "0.5", "--threads", "1"),
     *("--autoencoder-steps", "20", "--transformer-steps", "20", "--classifier-steps", "10"),
 ]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A world model of three rollouts of the expert, hardly trained."""
+    """A world model of two rollouts of the expert, hardly trained."""
     folder = tmp_path_factory.mktemp("world_model")
     rollouts = ["--rollouts", "--noise", "0.1", "--max-steps", "120", "--out", str(folder / "rollouts")]
     assert collect_demos.main([*LIBERO, *rollouts]) == 0
@@ -63,7 +63,7 @@ def settings(model: Path, start: Path) -> dict[str, Any]:
         f"{ENV}.max_texture_size": 64,
         f"{ENV}.max_steps": 16,
         f"{ENV}.num_envs": 4,
-        f"{ENV}.num_trials_per_task": 3,
+        f"{ENV}.num_trials_per_task": 2,
         f"{VAL_ENV}.max_steps": 24,
         f"{VAL_ENV}.num_envs": 1,
         f"{VAL_ENV}.num_trials_per_task": 4,

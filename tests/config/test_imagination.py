@@ -71,7 +71,7 @@ def test_a_plan_tells_what_each_slot_holds() -> None:
     past = 2 * 4 * 28 * 256 * 1152 * BF16
     assert chunks * GIB > slots * past
     one = {
-        row.name: row.gib for row in estimate_rows(planned("+actor_rollout_ref.embodied.env.world_model.batch_size=1"))
+        row.name: row.gib for row in estimate_rows(planned("actor_rollout_ref.embodied.env.world_model.batch_size=1"))
     }
     assert past < one["1 chunks imagined together"] * GIB < chunks * GIB
     assert "for the published XL/2 world model" in memory_estimate(config)
@@ -79,12 +79,14 @@ def test_a_plan_tells_what_each_slot_holds() -> None:
 
 def test_on_a_cpu_it_is_the_machines_memory(tmp_path: Path) -> None:
     path = f"actor_rollout_ref.embodied.env.world_model.path={opensora_folder(tmp_path)}"
-    config = load_config("opensora_libero_spatial_grpo_openvlaoft_cpu_small", ["dry_run=true", path])
+    config = load_config(
+        "opensora_libero_spatial_grpo_openvlaoft_cpu_small", ["dry_run=true", path, "actor_rollout_ref.model.path=''"]
+    )
     sizes = read_sizes(config.actor_rollout_ref.embodied.env.world_model, 128)
     assert sizes is not None
     rows = {(row.where, row.name): row.gib * GIB for row in estimate_rows(config)}
     assert rows["machine", "world model, fp32"] == FP32 * sizes.parameters + sizes.classifier
-    assert "world model: env" not in memory_estimate(config)
+    assert "XL/2" not in memory_estimate(config)
 
 
 def test_one_that_only_validates_elsewhere_has_none() -> None:

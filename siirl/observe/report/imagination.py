@@ -41,8 +41,9 @@ def imagination(run: Run, page: Path) -> list[Html]:
     imagined = train.where(~in_real)
     if not len(imagined) or not len(real):
         return []
-    found = [_curves(run, imagined, train.where(in_real), real), _prediction(pair_up(imagined, real))]
-    return [*found, _by_task(imagined, real), film_pairs(run, page)]
+    charts = [_curves(imagined, train.where(in_real), real), _prediction(pair_up(imagined, real))]
+    found = [*charts, _by_task(imagined, real), film_pairs(run, page)]
+    return [part for part in found if part is not None]
 
 
 def imagines(run: Run) -> bool:
@@ -68,7 +69,7 @@ def pair_up(imagined: Episodes, real: Episodes) -> list[Pair]:
     return found
 
 
-def _curves(run: Run, imagined: Episodes, trained: Episodes, real: Episodes) -> Html:
+def _curves(imagined: Episodes, trained: Episodes, real: Episodes) -> Html:
     """Success over the steps: imagined and, where there is any, real training; validation."""
     pool = pool_of(len(np.unique(imagined.step)))
     curves = [("imagined, training", "c1", success_curve(imagined, pool))]
@@ -79,7 +80,7 @@ def _curves(run: Run, imagined: Episodes, trained: Episodes, real: Episodes) -> 
         Series(name, color, curve.step, curve.value, curve.low, curve.high, dots=len(curve) <= 40)
         for name, color, curve in curves
     ]
-    x = steps_axis(run.last_step, 0 if real.step.min() == 0 else 1)
+    x = steps_axis(max(int(imagined.step.max()), int(real.step.max())), 0 if real.step.min() == 0 else 1)
     y = axis([], "success", percent, ends=(0.0, 1.0))
     pooled = f" Training pools {pool} neighbouring steps." if pool > 1 else ""
     how = f"Share of the episodes that succeeded, Wilson 95 % intervals; in imagination the classifier says so.{pooled}"
