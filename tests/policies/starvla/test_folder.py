@@ -201,6 +201,19 @@ def test_another_model_is_no_base(folder: Path, tmp_path: Path) -> None:
         load(folder)
 
 
+def test_code_beside_a_base_model_never_runs_whoever_says_yes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = copy_base(tmp_path / "base")
+    (base / "its_code.py").write_text("print('code of the folder ran')\n\n\nclass Its:\n    pass\n")
+    edit(base / "config.json", model_type="its_vl", auto_map={"AutoConfig": "its_code.Its"})
+    change_yaml(folder, "framework.qwenvl.base_vlm", str(base))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(ValueError, match="cannot be read as a Qwen-VL"):
+        load(folder)
+    assert "code of the folder ran" not in capsys.readouterr().out
+
+
 def test_a_tokenizer_that_splits_the_action_token_is_refused(folder: Path, tmp_path: Path) -> None:
     base = copy_base(tmp_path / "base")
     tokenizer = json.loads((base / "tokenizer.json").read_text())
