@@ -272,7 +272,11 @@ def test_code_in_a_checkpoint_never_runs(folder: Path, capsys: pytest.CaptureFix
         ("datasets.vla_data.obs_image_size", "large", r"obs_image_size is 'large'; it must be two sides"),
         ("datasets.vla_data.obs_image_size", [3, 224, 224], r"obs_image_size is \[3, 224, 224\]; it must be two sides"),
         ("datasets.vla_data.obs_image_size", [0, 224], r"obs_image_size is \[0, 224\]; it must be two sides"),
-        ("datasets.vla_data.CoT_prompt", "Do it.", r"CoT_prompt is 'Do it\.'; it must be text with \{instruction\} in it"),
+        (
+            "datasets.vla_data.CoT_prompt",
+            "Do it.",
+            r"CoT_prompt is 'Do it\.'; it must be text with \{instruction\} in it",
+        ),
         ("framework", None, "must have a section framework"),
     ],
 )
@@ -307,7 +311,11 @@ def test_folders_of_other_kinds_and_broken_files_are_refused(folder: Path, tmp_p
 def test_published_frames_are_224_pixels_wide_unless_the_config_says_otherwise(tmp_path: Path) -> None:
     folder = write_run_folder(tiny_oft(), tmp_path / "run", framework(), data={})
     assert load(folder).framework.images.size == (224, 224)
-    for data in ({"obs_image_size": [320, 240]}, {"image_size": [320, 240]}, {"default_image_resolution": [3, 240, 320]}):
+    for data in (
+        {"obs_image_size": [320, 240]},
+        {"image_size": [320, 240]},
+        {"default_image_resolution": [3, 240, 320]},
+    ):
         assert StarVLASettings.read(framework(), data).image_size == (320, 240), "width and height"
     images = np.zeros((1, 48, 48, 3), np.uint8)
     assert load(folder).framework.images.resize(images[0]).shape == (112, 112, 3), "the tiny processor's most pixels"
