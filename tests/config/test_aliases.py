@@ -192,6 +192,9 @@ REFUSED = [
         "null: actor_rollout_ref.actor.clip_ratio_low",
         "clip_log_ratio_min=null",
     ),
+    ("actor.model.initial_logstd=null", "a number", "actor.model.initial_logstd=-2"),
+    ("actor.model.initial_logstd=1000", "a logarithm between -20 and 20", "actor.model.initial_logstd=-2"),
+    ("rollout.sampling_params.temperature_eval=null", "a number", "rollout.sampling_params.temperature_eval=0"),
     ("env.train.rollout_epoch=2", "a number beside env.train.total_num_envs", "give both"),
     ("actor.global_batch_size=100", "a multiple of the 160 chunks of a prompt", "actor.global_batch_size=160"),
 ]
