@@ -12,6 +12,7 @@ from siirl.config.acting import executed_actions
 from siirl.config.aliases import ACTOR, CHOICES, EMBODIED, ENV, MODEL, ROLLOUT, SAMPLING, THEIR_MARK
 from siirl.config.computed_acting import (
     EVAL_TEMPERATURE,
+    INITIAL_LOGSTD,
     TEMPERATURE,
     TOP_K,
     TOP_P,
@@ -20,6 +21,8 @@ from siirl.config.computed_acting import (
     initial_std,
     noise_lr,
     temperature,
+    their_initial_std,
+    their_noise_lr,
     top_k,
     validation_only,
 )
@@ -281,7 +284,9 @@ COMPUTED = (
     Computed(f"{SAMPLING}.accuracy_upper_bound", (BOUNDS[1], *FACTORS), bound(BOUNDS[1])),
     Computed(f"{MODEL}.lora_rank", ("actor.model.is_lora", "actor.model.lora_rank"), lora_rank),
     Computed(f"{MODEL}.lora_alpha", ("actor.model.is_lora", "actor.model.lora_rank"), lora_alpha),
-    Computed(f"{MODEL}.action_noise.initial_std", ("actor.model.initial_logstd",), initial_std),
+    Computed(f"{MODEL}.action_noise.initial_std", (THEIR_MARK,), their_initial_std),
+    Computed(f"{MODEL}.action_noise.lr", (THEIR_MARK,), their_noise_lr),
+    Computed(f"{MODEL}.action_noise.initial_std", (INITIAL_LOGSTD,), initial_std),
     Computed(f"{MODEL}.action_noise.lr", ("actor.model.trainable_logstd",), noise_lr),
     Computed(f"{ROLLOUT}.temperature", (TEMPERATURE,), temperature),
     Computed(f"{ROLLOUT}.top_k", (TOP_K,), top_k),

@@ -11,11 +11,35 @@ TOP_K, TOP_P = "rollout.sampling_params.top_k", "rollout.sampling_params.top_p"
 TEMPERATURE = "rollout.sampling_params.temperature_train"
 EVAL_TEMPERATURE = "rollout.sampling_params.temperature_eval"
 MODEL_TYPE = "actor.model.model_type"
+INITIAL_LOGSTD = "actor.model.initial_logstd"
+THEIR_LOGSTD = -2.0
+"""Where RLinf's own file, as published with these settings, says nothing."""
+
+
+def number(theirs: Theirs, name: str, example: float) -> float:
+    """A setting that must be a number."""
+    value = theirs[name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("a number", f"{name}={example:g}")
+    return value
 
 
 def initial_std(theirs: Theirs, config: Config) -> Any:
     """exp(`actor.model.initial_logstd`)."""
-    return math.exp(theirs["actor.model.initial_logstd"])
+    log_std = number(theirs, INITIAL_LOGSTD, THEIR_LOGSTD)
+    if abs(log_std) > 20:
+        raise ValueError("a logarithm between -20 and 20", f"{INITIAL_LOGSTD}={THEIR_LOGSTD:g}")
+    return math.exp(log_std)
+
+
+def their_initial_std(theirs: Theirs, config: Config) -> Any:
+    """In RLinf's own file: exp(−2) with starvla."""
+    return math.exp(THEIR_LOGSTD) if gaussian_of_theirs(theirs) else SKIP
+
+
+def their_noise_lr(theirs: Theirs, config: Config) -> Any:
+    """In RLinf's own file: with starvla `actor.optim.lr`, the learning rate of all parameters there."""
+    return config.actor_rollout_ref.actor.optim.lr if gaussian_of_theirs(theirs) else SKIP
 
 
 def noise_lr(theirs: Theirs, config: Config) -> Any:
@@ -36,7 +60,7 @@ def temperature(theirs: Theirs, config: Config) -> Any:
 def greedy_or_sampled(theirs: Theirs, config: Config) -> Any:
     """Whether `rollout.sampling_params.temperature_eval` > 0; in RLinf's own file false with starvla, which is always evaluated
     at its mean there."""
-    return theirs[EVAL_TEMPERATURE] > 0 and not gaussian_of_theirs(theirs)
+    return number(theirs, EVAL_TEMPERATURE, 0) > 0 and not gaussian_of_theirs(theirs)
 
 
 def validation_only(name: str) -> Function:

@@ -73,6 +73,7 @@ class Trainer(Generic[E]):
         self.parameters = [p for _, p in trained]
         self.policy_parameters = [p for name, p in trained if not name.startswith(PREFIX)]
         noise = [p for name, p in trained if name.startswith(NOISE_PREFIX)]
+        self.fixed = [] if config.actor_rollout_ref.model.action_noise.lr else noise
         network = [p for name, p in trained if not name.startswith(BESIDE)]
         head = [p for name, p in trained if name.startswith(PREFIX)]
         self.optimizer = make_optimizer(network, noise, head, config, device)
@@ -166,9 +167,9 @@ class Trainer(Generic[E]):
         totals = dict(zip(objective.names, self._over_ranks(sums).tolist(), strict=True))
         assert (totals["ratios"], totals.get("values", 0)) == (units.ratios, units.values)
         self.offload.give_gradients()
-        if self.version < self.config.critic.warmup_steps:
-            for parameter in self.policy_parameters:
-                parameter.grad = None  # and so AdamW leaves it alone
+        warming = self.version < self.config.critic.warmup_steps
+        for parameter in self.policy_parameters if warming else self.fixed:
+            parameter.grad = None  # and so AdamW leaves it alone, and the clipped norm is that of what moves
         norm = float(whole(clip_grad_norm_(self.parameters, self.actor.grad_clip)))
         # These numbers are sums over all ranks, so that all ranks decide alike.
         taken = all(math.isfinite(number) for number in (totals["loss"], totals.get("value_loss", 0.0), norm))

@@ -192,9 +192,16 @@ REFUSED = [
         "null: actor_rollout_ref.actor.clip_ratio_low",
         "clip_log_ratio_min=null",
     ),
+    ("actor.model.initial_logstd=null", "a number", "actor.model.initial_logstd=-2"),
+    ("actor.model.initial_logstd=1000", "a logarithm between -20 and 20", "actor.model.initial_logstd=-2"),
     ("env.train.rollout_epoch=2", "a number beside env.train.total_num_envs", "give both"),
     ("actor.global_batch_size=100", "a multiple of the 160 chunks of a prompt", "actor.global_batch_size=160"),
 ]
+
+
+def test_a_temperature_that_is_none_is_refused_for_all_that_follows_from_it() -> None:
+    problems = read_config("quickstart", ["rollout.sampling_params.temperature_eval=null"]).problems
+    assert any("temperature_eval=null: allowed: a number" in line for line in problems)
 
 
 @pytest.mark.parametrize(("given", "allowed", "fix"), REFUSED, ids=[given for given, *_ in REFUSED])

@@ -1,5 +1,6 @@
 """Files in RLinf's own form: they give the shipped config of the same name, or say what to change."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,22 @@ def test_a_gaussian_of_theirs_is_not_tempered_and_evaluated_at_its_mean() -> Non
     assert (rollout.temperature, rollout.val_kwargs.do_sample) == (1.0, False)
     rollout = read("libero_10_grpo_starvla", "actor.model.model_type=openvla_oft").config.actor_rollout_ref.rollout
     assert (rollout.temperature, rollout.val_kwargs.do_sample) == (0.3, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "std", "lr"),
+    [
+        ([], math.exp(-2), 1e-5),
+        (["actor.model.initial_logstd=-1.5"], math.exp(-1.5), 1e-5),
+        (["actor.model.trainable_logstd=false"], math.exp(-2), 0.0),
+        (["actor_rollout_ref.model.action_noise.lr=1e-3"], math.exp(-2), 1e-3),
+    ],
+)
+def test_a_spread_that_a_file_of_theirs_leaves_out_is_theirs(given: list[str], std: float, lr: float) -> None:
+    reading = read("libero_10_grpo_starvla", *given)
+    assert reading.problems == []
+    noise = reading.config.actor_rollout_ref.model.action_noise
+    assert (noise.initial_std, noise.lr) == (pytest.approx(std), lr)
 
 
 def test_what_a_file_of_theirs_asks_for_in_vain_is_refused_by_name() -> None:

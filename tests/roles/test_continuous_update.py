@@ -86,6 +86,16 @@ def test_the_spread_has_a_learning_rate_of_its_own_and_no_decay() -> None:
     assert (moved <= 2 * 0.01 * 1.01).all(), "two steps of AdamW"
 
 
+def test_a_spread_that_stays_as_it_is_has_no_part_in_the_clipped_norm() -> None:
+    config, frozen = small_config(ppo_mini_batch_size=4), ContinuousPolicy()
+    frozen.model.get_parameter(LOG_STD).requires_grad_(False)
+    alone = update(frozen, config)["actor/grad_norm"]
+    config.actor_rollout_ref.model.action_noise.lr = 0.0
+    assert update(ContinuousPolicy(), config)["actor/grad_norm"] == pytest.approx(alone, rel=1e-6)
+    config.actor_rollout_ref.model.action_noise.lr = 0.01
+    assert update(ContinuousPolicy(), config)["actor/grad_norm"] > alone * (1 + 1e-5)
+
+
 def test_entropy_can_be_asked_for() -> None:
     config = small_config(entropy_coeff=10.0)
     config.actor_rollout_ref.model.action_noise.lr = 0.01

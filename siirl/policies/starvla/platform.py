@@ -101,11 +101,17 @@ class ActionScale:
         return cls(arrays[0], arrays[1], mask, action_dim - 1)
 
     def unnormalise(self, actions: np.ndarray) -> np.ndarray:
-        """Clip to [−1, 1], decide on the gripper at 0.5, and scale where the mask is true: [..., D] → float32 [..., D]."""
+        """Clip to [−1, 1], decide on the gripper at 0.5, and scale where the mask is true: [..., D] → float32 [..., D].
+
+        Where the mask is true of the gripper too, as it is where statistics have none, closed becomes the middle of its limits;
+        the published evaluation opens above 0.5 alone, and so here.
+        """
         clipped = np.clip(actions.astype(np.float32), -1, 1)
         clipped[..., self.gripper] = np.where(clipped[..., self.gripper] < 0.5, 0, 1)
         half = np.float32(0.5)
-        return np.where(self.mask, half * (clipped + 1) * (self.high - self.low) + self.low, clipped)
+        scaled = np.where(self.mask, half * (clipped + 1) * (self.high - self.low) + self.low, clipped)
+        scaled[..., self.gripper] = np.where(scaled[..., self.gripper] > 0.5, 1, 0)
+        return scaled
 
     def normalise(self, actions: np.ndarray) -> np.ndarray:
         """What StarVLA trains on: [..., D] → float32 [..., D], in [−1, 1] within the limits; 0 where these are equal."""

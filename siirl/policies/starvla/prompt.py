@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from siirl.policies.starvla.settings import StarVLASettings
+from siirl.policies.starvla.settings import PLACE, StarVLASettings
 from siirl.policies.starvla.vlm import VLM
 
 STATE_BINS = 256
@@ -59,7 +59,7 @@ class Prompts:
             instruction = f"{instruction} [STATE] {state_words(state)} [ACTION]"
         asked = instruction + self._suffix
         if self._settings.instruction is not None:
-            asked = self._settings.instruction.replace("{instruction}", asked)
+            asked = self._settings.instruction.replace(PLACE, asked)
         content: list[dict[str, str]] = [{"type": "image"}] * views + [{"type": "text", "text": asked}]
         messages = [{"role": "user", "content": content}]
         text = self._vlm.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

@@ -9,6 +9,9 @@ TRAINED_SIZE = (224, 224)
 SIZE_KEYS = ("obs_image_size", "image_size", "default_image_resolution")
 """Keys that StarVLA has had for the size of camera images, the newest first; the last is [channels, height, width]."""
 
+PLACE = "{instruction}"
+"""What the instruction, and the framework's words behind it, replace in ``CoT_prompt``."""
+
 
 @dataclass(frozen=True)
 class StarVLASettings:
@@ -87,8 +90,8 @@ def _state_dim(action: Mapping[str, Any]) -> int:
 
 
 def _instruction(template: Any) -> str | None:
-    if template is not None and not isinstance(template, str):
-        raise ValueError(f"datasets.vla_data.CoT_prompt is {template!r}; it must be text with {{instruction}} in it.")
+    if template is not None and not (isinstance(template, str) and PLACE in template):
+        raise ValueError(f"datasets.vla_data.CoT_prompt is {template!r}; it must be text with {PLACE} in it.")
     return template
 
 
@@ -96,10 +99,10 @@ def _image_size(data: Mapping[str, Any]) -> tuple[int, int] | None:
     for key in SIZE_KEYS:
         if size := data.get(key):
             sides = list(size) if isinstance(size, list | tuple) else [size]
-            if not all(isinstance(side, int) for side in sides) or len(sides) not in (2, 3):
+            height_first = key == SIZE_KEYS[-1]
+            if height_first and len(sides) == 3:
+                del sides[0]  # the channels
+            if not all(isinstance(side, int) and side > 0 for side in sides) or len(sides) != 2:
                 raise ValueError(f"datasets.vla_data.{key} is {size!r}; it must be two sides in pixels.")
-            if key == SIZE_KEYS[-1]:
-                height, width = sides[-2:]
-                return width, height
-            return sides[0], sides[1]
+            return (sides[1], sides[0]) if height_first else (sides[0], sides[1])
     return None

@@ -44,9 +44,11 @@ class VLM:
                 f"{named} is {str(folder)!r}, but there is no such folder. It must be the local folder of the base model, e.g. "
                 "after `hf download Qwen/Qwen2.5-VL-3B-Instruct --local-dir models/Qwen2.5-VL-3B-Instruct`."
             )
+        # told explicitly, because transformers otherwise asks at the terminal whether to run code that lies in the folder
+        safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
-            config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-            processor = AutoProcessor.from_pretrained(str(folder), local_files_only=True)
+            config = AutoConfig.from_pretrained(str(folder), **safe)
+            processor = AutoProcessor.from_pretrained(str(folder), **safe)
         except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ValueError(

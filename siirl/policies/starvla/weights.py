@@ -68,11 +68,11 @@ def load_weights(
 ) -> None:
     """Give a network built on ``meta`` its parameters, on ``device``: bf16 those that ``half`` names, float32 the others.
     Raises ValueError as `check_weights`. Besides the parameters, memory holds one tensor at a time."""
-    stored = list(stored_tensors(folder))
-    compare(_expected(network), _stored_shapes(network, stored), str(folder.path), folder.source.name)
+    stored, expected = list(stored_tensors(folder)), _expected(network)
+    compare(expected, _stored_shapes(network, stored), str(folder.path), folder.source.name)
     values: dict[str, Tensor] = {}
     for name, shape, read in stored:
-        if name in _expected(network):
+        if name in expected:
             dtype = torch.bfloat16 if name in half else torch.float32
             values[name] = torch.empty(shape, dtype=dtype, device=device).copy_(read())
     network.load_state_dict(values, strict=False, assign=True)

@@ -14,6 +14,7 @@ from siirl.config.schema import ActionNoiseConfig, EmbodiedConfig, ModelConfig, 
 from siirl.policies import load_policy
 from siirl.policies.base import Sampling
 from siirl.policies.starvla import StarVLA
+from siirl.policies.starvla.settings import StarVLASettings
 from siirl.policies.starvla.weights import present_name
 from tests.policies.folders import edit
 from tests.policies.observations import observe
@@ -201,6 +202,19 @@ def test_another_model_is_no_base(folder: Path, tmp_path: Path) -> None:
         load(folder)
 
 
+def test_code_beside_a_base_model_never_runs_whoever_says_yes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = copy_base(tmp_path / "base")
+    (base / "its_code.py").write_text("print('code of the folder ran')\n\n\nclass Its:\n    pass\n")
+    edit(base / "config.json", model_type="its_vl", auto_map={"AutoConfig": "its_code.Its"})
+    change_yaml(folder, "framework.qwenvl.base_vlm", str(base))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(ValueError, match="cannot be read as a Qwen-VL"):
+        load(folder)
+    assert "code of the folder ran" not in capsys.readouterr().out
+
+
 def test_a_tokenizer_that_splits_the_action_token_is_refused(folder: Path, tmp_path: Path) -> None:
     base = copy_base(tmp_path / "base")
     tokenizer = json.loads((base / "tokenizer.json").read_text())
@@ -256,6 +270,13 @@ def test_code_in_a_checkpoint_never_runs(folder: Path, capsys: pytest.CaptureFix
         ("framework.action_model", {"action_dim": 7}, "neither action_horizon nor future_action_window_size"),
         ("framework.action_model.action_horizon", 0, r"action_horizon is 0; it must be a whole number from 1"),
         ("datasets.vla_data.obs_image_size", "large", r"obs_image_size is 'large'; it must be two sides"),
+        ("datasets.vla_data.obs_image_size", [3, 224, 224], r"obs_image_size is \[3, 224, 224\]; it must be two sides"),
+        ("datasets.vla_data.obs_image_size", [0, 224], r"obs_image_size is \[0, 224\]; it must be two sides"),
+        (
+            "datasets.vla_data.CoT_prompt",
+            "Do it.",
+            r"CoT_prompt is 'Do it\.'; it must be text with \{instruction\} in it",
+        ),
         ("framework", None, "must have a section framework"),
     ],
 )
@@ -290,5 +311,11 @@ def test_folders_of_other_kinds_and_broken_files_are_refused(folder: Path, tmp_p
 def test_published_frames_are_224_pixels_wide_unless_the_config_says_otherwise(tmp_path: Path) -> None:
     folder = write_run_folder(tiny_oft(), tmp_path / "run", framework(), data={})
     assert load(folder).framework.images.size == (224, 224)
+    for data in (
+        {"obs_image_size": [320, 240]},
+        {"image_size": [320, 240]},
+        {"default_image_resolution": [3, 240, 320]},
+    ):
+        assert StarVLASettings.read(framework(), data).image_size == (320, 240), "width and height"
     images = np.zeros((1, 48, 48, 3), np.uint8)
     assert load(folder).framework.images.resize(images[0]).shape == (112, 112, 3), "the tiny processor's most pixels"

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from torch import nn
 
 from siirl.config.schema import StarVLAConfig
+from siirl.envs.libero import to_libero_gripper
 from siirl.policies.base import Sampling
 from siirl.policies.starvla.platform import ActionScale, Platform, fit_states, platform
 from siirl.policies.starvla.prompt import state_words
@@ -115,6 +116,14 @@ def test_actions_scale_by_the_extremes_or_the_quantiles(folder: Path, source: st
     np.testing.assert_allclose(found[2], found[1], rtol=1e-6, err_msg="clipped")
     assert found[3, 6] == 0, "below 0.5 the gripper closes"
     assert policy.scale.unnormalise(np.full((1, 7), 0.5, np.float32))[0, 6] == 1
+
+
+@pytest.mark.parametrize("low", [0.0, -1.0])
+def test_the_gripper_closes_where_the_statistics_have_no_mask_for_it(low: float) -> None:
+    scale = ActionScale.from_statistics({"min": [-1.0] * 6 + [low], "max": [1.0] * 7}, "minmax", 7)
+    found = scale.unnormalise(np.array([[0.0] * 6 + [x] for x in (-1, 0.49, 0.5, 1)], np.float32))
+    assert found[:, 6].tolist() == [0, 0, 1, 1]
+    assert to_libero_gripper(found)[:, 6].tolist() == [1, 1, -1, -1], "the simulator is told either"
 
 
 @given(hnp.arrays(np.float32, (3, 7), elements=st.floats(-1, 1, width=32)))
