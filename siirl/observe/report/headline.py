@@ -38,7 +38,7 @@ def what(run: Run) -> str:
     if not run.is_training:
         return f"{policy}; {suite}"
     algorithm = f"{config.get('algorithm.reward')} reward, {config.get('algorithm.adv_estimator')} advantages"
-    return f"{algorithm}; {policy}; {suite}"
+    return f"{algorithm}; {policy}; {suite}; experiment {config.get('trainer.experiment_name')}"
 
 
 @dataclass(frozen=True)

@@ -114,9 +114,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What a page calls it by: the run's name unless there is an alias, or its folder's if it has none."""
-        name = self.alias or self.config.get("trainer.experiment_name")
-        return self.folder.name if name is None else str(name)
+        """What a page calls it by: its folder's name, unless there is an alias. Runs of one config share the experiment's."""
+        return self.alias or self.folder.resolve().name
 
     @property
     def is_training(self) -> bool:
@@ -144,12 +143,10 @@ class Run:
 
 
 def tell_apart(runs: Sequence[Run]) -> list[Run]:
-    """Runs of one name, as those of one config are, by their folders' names, or paths where these are the same, too."""
-    names, folders = [run.name for run in runs], [run.folder.resolve().name for run in runs]
-    if len(set(names)) == len(names):
+    """Runs by their folders' names, or by the paths where two names are the same."""
+    if len({run.name for run in runs}) == len(runs):
         return list(runs)
-    unique = len(set(folders)) == len(folders)
-    return [replace(run, alias=name if unique else str(run.folder)) for run, name in zip(runs, folders, strict=True)]
+    return [replace(run, alias=str(run.folder)) for run in runs]
 
 
 def read_run(folder: Path) -> Run:
