@@ -6,15 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from siirl.config.checks import EMBODIED, ENV
 from siirl.observe.report.axes import count, percent, seconds
 from siirl.observe.report.markup import Child, Html, join, tag
 from siirl.observe.report.numbers import Rate, part, rate_of
-from siirl.observe.report.run import Run
+from siirl.observe.report.run import Row, Run
 
 ENDS = 0.1
 """Of the training steps, this share at either end is taken together where start and end of training are compared."""
-
-ENV = "actor_rollout_ref.embodied.env"
 
 
 def tile(label: str, value: Child, detail: Child, how: str) -> Html:
@@ -28,17 +27,30 @@ def what(run: Run) -> str:
     config = run.config
     if not config:
         return "no config.yaml"
+    if run.results is not None:
+        return _evaluated(run, run.results)
     policy = (
         f"{config.get('actor_rollout_ref.embodied.embodied_type')} from {config.get('actor_rollout_ref.model.path')}"
     )
-    tasks = config.get(f"{ENV}.task_ids")
-    suite = (
-        f"{config.get(f'{ENV}.env_name')}, {'all tasks' if tasks is None else 'tasks ' + ', '.join(map(str, tasks))}"
-    )
+    suite = f"{config.get(f'{ENV}.env_name')}, {_tasks(config.get(f'{ENV}.task_ids'))}"
     if not run.is_training:
         return f"{policy}; {suite}"
     algorithm = f"{config.get('algorithm.reward')} reward, {config.get('algorithm.adv_estimator')} advantages"
     return f"{algorithm}; {policy}; {suite}; experiment {config.get('trainer.experiment_name')}"
+
+
+def _evaluated(run: Run, results: Row) -> str:
+    """What an evaluation is of, how it acts, and on what."""
+    settings = results["settings"]
+    temperature = f" at temperature {settings['evaluate.temperature']:g}" if results["mode"] == "sampled" else ""
+    family, suites = settings[f"{EMBODIED}.embodied_type"], ", ".join(settings["evaluate.suites"])
+    tasks = _tasks(settings[f"{ENV}.task_ids"])
+    how = f"{results['mode']}{temperature}, {settings['evaluate.split']} trials"
+    return f"evaluation of {results['policy']} ({family}), {how}; {suites}, {tasks}"
+
+
+def _tasks(chosen: list[int] | None) -> str:
+    return "all tasks" if chosen is None else "tasks " + ", ".join(map(str, chosen))
 
 
 @dataclass(frozen=True)

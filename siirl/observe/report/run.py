@@ -15,6 +15,7 @@ import yaml
 
 from siirl.observe.episodes import read_episodes
 from siirl.observe.journal import JOURNAL
+from siirl.observe.results import RESULTS, read_results
 from siirl.observe.timeline import TIMELINE
 from siirl.training.checkpoint import CONFIG, METRICS, PLAN
 
@@ -100,6 +101,7 @@ class Run:
         timelines: the last lines of timeline.jsonl, at most `TIMELINES`: each may hold a hundred thousand events.
         plan: plan.json; None where there is none.
         journal: the lines of journal.jsonl.
+        results: results.json, which only an evaluation has; None where there is none.
         alias: what to call it by instead of its own name.
     """
 
@@ -110,6 +112,7 @@ class Run:
     timelines: list[Row]
     plan: Row | None
     journal: list[Row]
+    results: Row | None = None
     alias: str | None = None
 
     @property
@@ -170,6 +173,7 @@ def read_run(folder: Path) -> Run:
         timelines=list(deque(_json_lines(folder / TIMELINE), maxlen=TIMELINES)),
         plan=json.loads((folder / PLAN).read_text()) if (folder / PLAN).is_file() else None,
         journal=list(_json_lines(folder / JOURNAL)),
+        results=read_results(folder) if (folder / RESULTS).is_file() else None,
     )
 
 

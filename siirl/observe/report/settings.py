@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from siirl.config.checks import EMBODIED, ENV
+from siirl.config.evaluation import FOLDER, MEANING, SUITES
 from siirl.config.load import config_to_dict, read_config
 from siirl.config.problems import ConfigError, show
 from siirl.observe.report.headline import when
@@ -11,6 +13,25 @@ from siirl.observe.report.run import Row, Run, flatten
 OPTIONS = ("--config-name", "-cn")
 USUAL = "embodied_srpo_trainer"
 """What `siirl.config.load.parse_command_line` starts from where no name is given."""
+
+EVALUATED = (
+    *MEANING,
+    *(FOLDER, SUITES, "evaluate.policy", "actor_rollout_ref.model.path", "actor_rollout_ref.model.use_torch_compile"),
+    *(f"{EMBODIED}.unnorm_key", f"{ENV}.env_name", f"{ENV}.num_envs", f"{ENV}.asset_dir", f"{ENV}.step_timeout"),
+    *(f"{ENV}.world_model.{name}" for name in ("batch_size", "offload", "use_torch_compile")),
+    *(f"trainer.{name}" for name in ("nnodes", "n_gpus_per_node", "backend", "deterministic", "cpu_threads")),
+    *("trainer.logger", "trainer.report", "actor_rollout_ref.rollout.pipeline_stage_num"),
+)
+"""Keys that an evaluation reads: what its numbers depend on, what it is of, where and on what it runs; and those that begin
+with one of `EVALUATED_SECTIONS`."""
+EVALUATED_SECTIONS = (f"{ENV}.val_video_cfg.", "actor_rollout_ref.model.starvla.", "cluster.")
+
+
+def shown_config(run: Run) -> Row:
+    """The keys that a page lists: of an evaluation those that it reads, for the config of a checkpoint's run holds all."""
+    if run.results is None:
+        return run.config
+    return {key: value for key, value in run.config.items() if key in EVALUATED or key.startswith(EVALUATED_SECTIONS)}
 
 
 def shipped(run: Run) -> tuple[str, Row]:
@@ -39,19 +60,26 @@ def config_name(command: list[str]) -> str:
 def config_tables(run: Run) -> Html:
     """What the run has otherwise than the shipped file, and every key."""
     name, usual = shipped(run)
-    changed = [(key, usual[key], value) for key, value in run.config.items() if key in usual and usual[key] != value]
-    unknown = [(key, None, value) for key, value in run.config.items() if key not in usual]
+    config = shown_config(run)
+    changed = [(key, usual[key], value) for key, value in config.items() if key in usual and usual[key] != value]
+    unknown = [(key, None, value) for key, value in config.items() if key not in usual]
     rows = [tag("tr", tag("th", tag("code", key)), _value(value), _value(was, "was")) for key, was, value in changed]
     rows += [
         tag("tr", tag("th", tag("code", key)), _value(value), tag("td", "no such key", class_="was"))
         for key, _, value in unknown
     ]
-    head = tag("tr", tag("th", "key"), tag("th", "this run"), tag("th", f"{name}"))
+    head = tag(
+        "tr",
+        tag("th", "key"),
+        tag("th", "this run" if run.results is None else "this evaluation"),
+        tag("th", f"{name}"),
+    )
     table = tag("table", tag("thead", head), tag("tbody", rows), class_="config")
-    every = [tag("tr", tag("th", tag("code", key)), _value(value)) for key, value in run.config.items()]
+    every = [tag("tr", tag("th", tag("code", key)), _value(value)) for key, value in config.items()]
+    read = "" if run.results is None else " that an evaluation reads"
     return tag(
         "div",
-        tag("p", f"{len(rows)} of {len(run.config)} keys differ from {name}.", class_="lead"),
+        tag("p", f"{len(rows)} of {len(config)} keys{read} differ from {name}.", class_="lead"),
         tag("div", table, class_="scroll") if rows else None,
         tag("details", tag("summary", "every key"), tag("div", tag("table", every, class_="config"), class_="scroll")),
         class_="card wide",
@@ -60,9 +88,12 @@ def config_tables(run: Run) -> Html:
 
 def config_differences(runs: list[Run]) -> Html:
     """The keys in which several runs differ."""
-    names = dict.fromkeys(key for run in runs for key in run.config)
-    differing = [key for key in names if len({show(run.config.get(key)) for run in runs}) > 1]
-    rows = [tag("tr", tag("th", tag("code", key)), [_value(run.config.get(key)) for run in runs]) for key in differing]
+    configs = [shown_config(run) for run in runs]
+    names = dict.fromkeys(key for config in configs for key in config)
+    differing = [key for key in names if len({show(config.get(key)) for config in configs}) > 1]
+    rows = [
+        tag("tr", tag("th", tag("code", key)), [_value(config.get(key)) for config in configs]) for key in differing
+    ]
     head = tag("tr", tag("th", "key"), [tag("th", run.name) for run in runs])
     table = tag("table", tag("thead", head), tag("tbody", rows), class_="config")
     return tag("div", tag("div", table, class_="scroll"), class_="card wide")
