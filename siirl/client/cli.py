@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from siirl import __version__
+from siirl.client.interrupts import INTERRUPTED
 from siirl.registry import did_you_mean
 
-INTERRUPTED, BROKEN_PIPE = 130, 141
-"""Exit codes of a shell's own for a command that Ctrl-C or a closed pipe ended."""
+BROKEN_PIPE = 141
+"""Exit code of a shell's own for a command that a closed pipe ended."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from siirl.client.evaluation import Evaluation, Part, key_of, prepare
-from siirl.client.main_dag import INTERRUPTED
+from siirl.client.interrupts import INTERRUPTED, terminate_as_interrupt
 from siirl.config.estimate import memory_estimate
 from siirl.config.evaluation import FOLDER
 from siirl.config.load import config_to_yaml
@@ -46,9 +46,10 @@ class CannotStart(Exception):  # noqa: N818  (says what happened)
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 for episodes that could not be written, 2 for a setting that cannot
-    work, `INTERRUPTED` after Ctrl-C."""
+    work, `INTERRUPTED` after Ctrl-C or SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
+        terminate_as_interrupt()
         return run(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on with the episodes that are missing", file=sys.stderr)

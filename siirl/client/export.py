@@ -194,7 +194,7 @@ def closing_lines(args: argparse.Namespace, found: Found, start: Path, weights: 
     names = sorted(file.name for file in out.iterdir() if file not in weights and file.name != CARD)
     shards = weights[0].name if len(weights) == 1 else f"{weights[0].name} … {weights[-1].name}"
     train_on = [
-        *("python", "-m", "siirl.client.main_dag", "--config-dir", str(run), "--config-name", "config"),
+        *("siirl", "train", "--config-dir", str(run), "--config-name", "config"),
         *(f"actor_rollout_ref.model.path={out}", "trainer.default_local_dir=runs/next", "trainer.resume_mode=auto"),
     ]
     what = "the adapters" if args.adapters else "the policy"

@@ -9,6 +9,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from siirl.client.interrupts import INTERRUPTED, terminate_as_interrupt
 from siirl.client.plan import plan_text
 from siirl.client.preflight import preflight
 from siirl.client.prompts import Prompts, find_prompts
@@ -27,14 +28,13 @@ from siirl.training.checkpoint import CONFIG, PLAN
 from siirl.training.run_folder import locked
 from siirl.workers.launch import launch
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as of a shell."""
-
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 2 for a setting that cannot work, `INTERRUPTED` after Ctrl-C."""
+    """Run the command line; returns the exit code: 0 done, 2 for a setting that cannot work, `INTERRUPTED` after Ctrl-C or
+    SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
+        terminate_as_interrupt()
         return run(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
         print(

@@ -2,6 +2,8 @@
 
 import os
 import re
+import signal
+import threading
 from typing import Any
 
 import ray
@@ -32,7 +34,10 @@ def connect(config: Config, plan: Plan) -> None:
         address = os.environ.get("RAY_ADDRESS", "local")
         # a slot is a share of the CPU: more of them than cores are more, smaller shares
         shares = max(os.cpu_count() or 1, len(plan.slots)) if address == "local" else None
+        before = signal.getsignal(signal.SIGTERM)
         ray.init(address=address, num_cpus=shares, include_dashboard=False, configure_logging=False)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray's own ends the driver as a crash
     alive = machines(trainer.n_gpus_per_node)
     if len(alive) < trainer.nnodes:
         raise ValueError(

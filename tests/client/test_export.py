@@ -97,8 +97,8 @@ def test_the_command_to_train_on_runs(
     assert command.main([str(run), "my policy"]) == 0
     *_, train_on, publish = capsys.readouterr().out.splitlines()
     assert publish.split(maxsplit=1) == ["publish", "hf upload YOUR_NAME/YOUR_MODEL 'my policy'"]
-    python, _, module, *arguments = shlex.split(train_on.removeprefix("  train on "))
-    assert (python, module) == ("python", "siirl.client.main_dag")
+    program, command_, *arguments = shlex.split(train_on.removeprefix("  train on "))
+    assert (program, command_) == ("siirl", "train")
     assert main_dag.main([*arguments, "trainer.total_training_steps=1"]) == 0
     assert not same_bits(trained(tmp_path / "runs/next", 1), trained(run, 2))
     state = json.loads((tmp_path / "runs/next/global_step_1/trainer_state.json").read_text())

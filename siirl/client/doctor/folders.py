@@ -112,6 +112,7 @@ def check_run_folder(question: Question) -> Iterator[Line]:
     if is_locked(folder):
         fix = "wait for it or end it, or another trainer.default_local_dir"
         yield Line("fail", "run folder", f"another process is running in {folder}", fix)
+        return
     if not question.trains or trainer.resume_mode == "resume_path":
         return  # what the latter names is a matter of the config
     steps = saved_steps(folder)
@@ -133,7 +134,7 @@ def check_run_folder(question: Question) -> Iterator[Line]:
         yield Line(
             "pass",
             "run folder",
-            f"{folder}: resumes after step {whole[-1]}; {len(whole)} checkpoint{'s' * (len(whole) > 1)} verify",
+            f"{folder}: resumes after step {whole[-1]}; {len(whole)} checkpoint{'s verify' if len(whole) > 1 else ' verifies'}",
         )
 
 
