@@ -52,7 +52,7 @@ def success_chart(run: Run) -> Html:
     if pool > 1:
         series.insert(0, Series("each step", "c1 faint", single.step, single.value, dots=True, line=False))
     keys = [("c1", "training, sampled")] if len(train) else []
-    keys += [("c2", "validation")] if len(tested) else []
+    keys += [("c2", validation_label(run))] if len(tested) else []
     pooled = f" The line pools {pool} neighbouring steps; dots are single steps." if pool > 1 else ""
     known = "Bands are Wilson 95 % intervals of the episodes." if train.n is not None or tested.n is not None else ""
     how = (
@@ -62,6 +62,12 @@ def success_chart(run: Run) -> Html:
     y = axis([], "success", percent, ends=(0.0, 1.0))
     chart = line_chart(series, x, y, _tips(single, tested), tall=True)
     return figure("Success", chart, how, keys, wide=True)
+
+
+def validation_label(run: Run) -> str:
+    """How its validations act, where its config says."""
+    sampled = run.config.get("actor_rollout_ref.rollout.val_kwargs.do_sample")
+    return "validation" if sampled is None else f"validation, {'sampled' if sampled else 'greedy'}"
 
 
 def curve_chart(title: str, curve: Curve, y: Axis, how: Child, color: str = "c1", what: str = "") -> Html:

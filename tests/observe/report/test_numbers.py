@@ -1,5 +1,6 @@
 """The page's statistics, against counting by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from siirl.observe.episodes import SCHEMA, EpisodeLog, EpisodeRow
 from siirl.observe.metrics import wilson_interval
 from siirl.observe.report.headline import faults
+from siirl.observe.report.learning import success_chart
 from siirl.observe.report.numbers import mean_curve, pool_of, quartile_curve, success_curve
 from siirl.observe.report.run import Episodes, Run, read_run, tell_apart
 from siirl.observe.report.tasks import tasks_table
@@ -68,6 +70,13 @@ def test_the_table_has_a_line_per_task_with_both_validations(tmp_path: Path) -> 
     assert "<b>25\u202f%</b>" in table
     assert f"{low * 100:.0f}–{high * 100:.0f}\u202f% of 4" in table
     assert "<b>75\u202f%</b>" in table
+
+
+@pytest.mark.parametrize(("sampled", "label"), [(True, "validation, sampled"), (False, "validation, greedy")])
+def test_the_legend_tells_how_validation_acts(tmp_path: Path, sampled: bool, label: str) -> None:
+    run = run_of(tmp_path, [EpisodeRow.of(summary(True), 0, "val")])
+    config = {"actor_rollout_ref.rollout.val_kwargs.do_sample": sampled}
+    assert label in str(success_chart(replace(run, config=config)))
 
 
 def test_runs_are_named_by_their_folders_whatever_the_experiment_is_called() -> None:
