@@ -89,7 +89,7 @@ def test_broken_checkpoints(copy: Path) -> None:
     broken, resumes = run_lines(copy)
     assert broken.level == "warn"
     assert "the checkpoint of step 2 is broken: trainer_state.json does not have the SHA-256 sum" in broken.text
-    assert resumes.text == f"{copy}: resumes after step 1; 1 checkpoint verify"
+    assert resumes.text == f"{copy}: resumes after step 1; 1 checkpoint verifies"
     shutil.rmtree(copy / "global_step_1")
     (line,) = run_lines(copy)
     assert (line.level, "trainer.resume_mode=disable" in line.fix) == ("fail", True)
@@ -97,7 +97,7 @@ def test_broken_checkpoints(copy: Path) -> None:
 
 def test_a_run_folder_in_use(tmp_path: Path) -> None:
     with locked(tmp_path):
-        first, _ = run_lines(tmp_path)
+        (first,) = run_lines(tmp_path)
     assert first.level == "fail"
     assert "another process is running" in first.text
     assert [line.level for line in run_lines(tmp_path)] == ["pass"]
