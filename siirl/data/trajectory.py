@@ -90,8 +90,8 @@ class Trajectory:
 
     Attributes:
         summary: the episode's numbers.
-        images: observations, uint8 [C + 1, V, H, W, 3] with V views (main, then wrist); the last one is the final
-            frame.
+        images: observations, uint8 [C + 1, V, H, W, 3] with V views (main, wrist, extra ones); the last one is the
+            final frame.
         states: proprioception, float32 [C + 1, D].
         tokens: what the policy sampled, [C, K] (K = action_chunks_len × action_token_len) in its dtype; OpenVLA-OFT's
             are action bins, int16 in [0, 256), those of a policy of continuous actions are these, normalised, float32.

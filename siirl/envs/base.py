@@ -32,6 +32,27 @@ class EnvObs:
     def __len__(self) -> int:
         return len(self.task_descriptions)
 
+    def views(self) -> np.ndarray:
+        """All images as trajectories store them, uint8 [B, V, H, W, 3]: main, wrist, extra views.
+
+        Raises:
+            ValueError: there are extra views but no wrist images; or images of several sizes.
+        """
+        stacks = [self.main_images[:, None]]
+        if self.wrist_images is not None:
+            stacks.append(self.wrist_images[:, None])
+        if self.extra_view_images is not None:
+            if self.wrist_images is None:
+                raise ValueError(
+                    "the environment gives extra_view_images but no wrist_images, and the second of stored images is the "
+                    "wrist's; give wrist_images, or leave the extra views out where there are none."
+                )
+            extra = self.extra_view_images
+            stacks.append(extra if extra.ndim == 5 else extra[:, None])
+        if len(sizes := {stack.shape[2:] for stack in stacks}) > 1:
+            raise ValueError(f"images of one observation have the shapes {sorted(sizes)}; give all views one size.")
+        return np.concatenate(stacks, axis=1)
+
     def row(self, i: int) -> "EnvObs":
         """The observation of the i-th slot alone, as a batch of one."""
         return EnvObs(

@@ -106,9 +106,15 @@ class Evaluation:
 
 
 def stack_observations(images: np.ndarray, states: np.ndarray, instructions: list[str]) -> EnvObs:
-    """Observations as trajectories store them (images uint8 [B, V, H, W, 3], main view first) → `EnvObs`."""
-    wrist = images[:, 1] if images.shape[1] > 1 else None
-    return EnvObs(main_images=images[:, 0], states=states, task_descriptions=instructions, wrist_images=wrist)
+    """Observations as trajectories store them (images uint8 [B, V, H, W, 3] as by `EnvObs.views`) → `EnvObs`."""
+    views = images.shape[1]
+    return EnvObs(
+        main_images=images[:, 0],
+        states=states,
+        task_descriptions=instructions,
+        wrist_images=images[:, 1] if views > 1 else None,
+        extra_view_images=images[:, 2:] if views > 2 else None,
+    )
 
 
 class Policy(Protocol):

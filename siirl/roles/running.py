@@ -45,8 +45,7 @@ class RunningEpisode:
 
     def observe(self, obs: EnvObs) -> None:
         """Append a one-row observation."""
-        views = [obs.main_images] if obs.wrist_images is None else [obs.main_images, obs.wrist_images]
-        self.images.append(np.concatenate(views))
+        self.images.append(obs.views()[0])
         self.states.append(obs.states[0])
         now = time.monotonic()
         self._seconds, self._since = self._seconds + now - self._since, now

@@ -82,9 +82,10 @@ def test_those_of_starvla_train_and_are_evaluated_greedily(tmp_path: Path, suite
         "actor_rollout_ref.model.path": tmp_path / "policy",
         "algorithm.embodied_sampling.filter_accuracy": "false",
         "algorithm.filter_groups.max_num_gen_batches": 1,
+        "actor_rollout_ref.actor.entropy_coeff": 0.01,  # the one thing that has a gradient where nothing succeeds
         f"{ENV}.num_holdout_trials": 1,
         "trainer.test_freq": 2,
     }
     rows = trained(f"libero_{suite}_grpo_starvla_cpu_small", tmp_path, settings)
-    assert all(row["actor/rollout_train_logprob_diff"] < 0.1 for row in rows)
+    assert all(row["actor/rollout_train_logprob_diff"] < 0.1 and row["actor/grad_norm"] > 0 for row in rows)
     assert any(name.startswith("val/") for name in rows[-1])

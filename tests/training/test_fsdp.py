@@ -1,6 +1,7 @@
 """FSDP2 on real processes: two gloo ranks must train as one does, and read each other's checkpoints."""
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,18 +20,10 @@ from tests.training.updates import SmallPolicy, play, small_config, targets, wei
 
 if TYPE_CHECKING:
     from siirl.policies.prismatic.policy import PrismaticPolicy
+    from siirl.policies.starvla import StarVLA
 
-CHUNKS = [
-    3,
-    1,
-    4,
-    2,
-    5,
-    2,
-    1,
-    3,
-    6,
-]  # nine episodes: the last mini-batch holds one, so a rank of two has none of its own
+CHUNKS = [3, 1, 4, 2, 5, 2, 1, 3, 6]
+"""Of nine episodes: the last mini-batch holds one, so a rank of two has none of its own."""
 ADVANTAGES = np.linspace(-1, 1, len(CHUNKS)).round(2) + 0.05
 
 
@@ -84,7 +77,7 @@ def train_openvla_oft(
     folder: Path,
     lora: bool = False,
     compiled: bool = False,
-    make: "Callable[[], PrismaticPolicy] | None" = None,
+    make: "Callable[[], PrismaticPolicy | StarVLA] | None" = None,
 ) -> dict[str, torch.Tensor]:
     """The weights of the real policy, tiny, after one update; two steps, the second with one episode only. ``lora`` and
     ``compiled`` come with gradient checkpointing."""
@@ -117,6 +110,21 @@ def train_openvla(ranks: Ranks, folder: Path) -> dict[str, torch.Tensor]:
     from tests.policies.tiny import tiny_openvla
 
     return train_openvla_oft(ranks, folder, make=tiny_openvla)
+
+
+def tiny_tied_starvla(folder: Path) -> "StarVLA":
+    """A Qwen3-VL whose output head is its embedding of words."""
+    from tests.policies.starvla.tiny import QWEN3, load, tiny_starvla_folder
+
+    policy = load(tiny_starvla_folder(folder, QWEN3), views=1)
+    assert policy.model.tied
+    return policy
+
+
+def train_starvla(ranks: Ranks, folder: Path) -> dict[str, torch.Tensor]:
+    """The same with a policy of continuous actions and tied weights."""
+    fresh = count()
+    return train_openvla_oft(ranks, folder, make=lambda: tiny_tied_starvla(folder / f"{ranks.rank}_{next(fresh)}"))
 
 
 def train_adapters(ranks: Ranks, folder: Path) -> dict[str, torch.Tensor]:
@@ -152,6 +160,7 @@ def all_of_them(ranks: Ranks, folder: Path) -> None:
         train_and_save,
         train_openvla_oft,
         train_openvla,
+        train_starvla,
         train_adapters,
         train_compiled,
         skip_together,
@@ -242,11 +251,18 @@ def test_openvla_oft_trains_alike_on_two_ranks(two_ranks: Path, tmp_path: Path, 
         assert (tensor - expected[name]).norm() <= 1e-5 * expected[name].norm().clamp(min=1), name
 
 
-def test_openvla_trains_alike_on_two_ranks(two_ranks: Path, tmp_path: Path) -> None:
+def tiny_autoregressive(folder: Path) -> "PrismaticPolicy":
     from tests.policies.tiny import tiny_openvla
 
-    expected, start = train_openvla(ALONE, tmp_path), dict(tiny_openvla().model.named_parameters())
-    trained = read(two_ranks / "train_openvla" / "rank1.pt")
+    return tiny_openvla()
+
+
+@pytest.mark.parametrize(("work", "make"), [(train_openvla, tiny_autoregressive), (train_starvla, tiny_tied_starvla)])
+def test_other_policies_train_alike_on_two_ranks(
+    two_ranks: Path, tmp_path: Path, work: Callable, make: Callable
+) -> None:
+    expected, start = work(ALONE, tmp_path), dict(make(tmp_path / "start").model.named_parameters())
+    trained = read(two_ranks / work.__name__ / "rank1.pt")
     assert trained.keys() == expected.keys() == start.keys()
     assert sum(not torch.equal(start[name], expected[name]) for name in start) > len(start) / 2
     for name, tensor in trained.items():

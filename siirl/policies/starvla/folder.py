@@ -166,6 +166,6 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 
 def _step(file: Path) -> tuple[int, str]:
-    """Orders checkpoints by the number in their names, e.g. ``steps_30000_pytorch_model.pt``."""
-    numbers = re.findall(r"\d+", file.stem)
-    return (int(numbers[0]) if numbers else -1, file.name)
+    """Orders checkpoints by the step in their names, e.g. ``steps_30000_pytorch_model.pt``; others come before."""
+    step = re.search(r"steps?[_-]?(\d+)", file.stem)
+    return (int(step[1]) if step else -1, file.name)

@@ -84,8 +84,15 @@ class VLM:
 
     @property
     def has_weights(self) -> bool:
-        """Whether the folder holds weights."""
-        return any(self.folder.glob("*.safetensors"))
+        """Whether the folder holds weights. Raises ValueError where they are of a format that is not read."""
+        if any(self.folder.glob("*.safetensors")):
+            return True
+        if pickled := sorted(self.folder.glob("pytorch_model*.bin")):
+            raise ValueError(
+                f"{pickled[0]}: base models are read from safetensors alone; save it anew with transformers' "
+                "save_pretrained, or download a folder with model*.safetensors."
+            )
+        return False
 
     def build(self) -> nn.Module:
         """The network with random weights, float32, on PyTorch's default device."""

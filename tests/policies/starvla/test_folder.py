@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_names_from_before_the_renaming_and_of_wrapped_models_are_the_same_param
 
 def test_the_newest_checkpoint_is_taken_by_its_step(folder: Path) -> None:
     later = {name: torch.zeros_like(t) for name, t in tiny_oft().model.state_dict().items()}
-    torch.save(later, folder / "checkpoints" / "steps_100000_pytorch_model.pt")
+    torch.save(later, folder / "checkpoints" / "seed7_steps_100000_pytorch_model.pt")
     assert not load(folder).model.action_model.model.fc2.weight.any()
 
 
@@ -176,6 +177,14 @@ def test_an_absent_base_model_is_named_and_how_to_get_one(folder: Path) -> None:
     change_yaml(folder, "framework.qwenvl.base_vlm", None)
     with pytest.raises(ValueError, match="must name the base model's local folder"):
         load(folder)
+
+
+def test_a_base_model_of_pickled_weights_is_not_taken_for_one_without(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(BASES / QWEN2_5, base)
+    (base / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"pytorch_model.bin: base models are read from safetensors alone"):
+        type(tiny_oft()).from_config(framework(), base)
 
 
 def copy_base(to: Path) -> Path:
