@@ -13,6 +13,7 @@ from siirl.config.schema import EmbodiedConfig, ModelConfig
 from siirl.policies.starvla import StarVLA
 from siirl.policies.starvla.folder import SECTION, VIEWS, PolicyFolder
 from siirl.policies.starvla.framework import FRAMEWORKS
+from siirl.policies.starvla.prompt import state_vocabulary
 from siirl.policies.starvla.settings import StarVLASettings
 from siirl.policies.starvla.vlm import VLM
 
@@ -92,7 +93,8 @@ def new_starvla(
     settings = StarVLASettings.read(section.get("framework") or {}, section.get("vla_data"))
     kind = FRAMEWORKS.get(settings.name)
     asked = kind.suffix(settings.chunk_len).replace(kind.action_token, " ").split()
-    vlm = _new_vlm(config, [*words, *asked, "user", "assistant"], kind.action_token, settings.image_size)
+    told = [] if settings.state_dim is None else state_vocabulary()
+    vlm = _new_vlm(config, [*words, *asked, *told, "user", "assistant"], kind.action_token, settings.image_size)
     framework = kind(vlm, settings)
     initialise(framework.model)
     folder = PolicyFolder(

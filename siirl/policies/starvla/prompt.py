@@ -35,6 +35,11 @@ def state_words(state: np.ndarray) -> str:
     return " ".join(str(number) for number in np.digitize(state.astype(np.float16), edges) - 1)
 
 
+def state_vocabulary() -> list[str]:
+    """Every word that prompts tell states with."""
+    return ["[STATE]", "[ACTION]", *(str(number) for number in range(-1, STATE_BINS))]
+
+
 class Prompts:
     """Texts → token ids, of one framework and base model. What does not depend on a state is tokenised once.
 
