@@ -65,8 +65,8 @@ def plot(shapes: Iterable[Child], x: Axis, y: Axis, tall: bool = False) -> Html:
     ]
     size = f"{SIZE:.0f}"
     svg = tag("svg", grid, shapes, viewBox=f"0 0 {size} {size}", preserveAspectRatio="none", aria_hidden="true")
-    rows = [tag("span", y.form(t), style=f"top:{number(100 - y.percent(t))}%") for t in y.ticks]
-    columns = [tag("span", x.form(t), style=f"left:{number(x.percent(t))}%") for t in x.ticks]
+    rows = [tag("span", y.written(t), style=f"top:{number(100 - y.percent(t))}%") for t in y.ticks]
+    columns = [tag("span", x.written(t), style=f"left:{number(x.percent(t))}%") for t in x.ticks]
     return tag(
         "div",
         tag("div", y.label, class_="ylabel"),
