@@ -173,9 +173,9 @@ def resume_problems(evaluation: Evaluation) -> list[str]:
         return [problem(FOLDER, str(folder), allowed, "name another folder")] if others else []
     before, now = read_results(folder), evaluation.header()
     found = [
-        problem(key, value, f"{show(before['settings'].get(key))}, as in the evaluation in {folder}", RESUME)
+        problem(key, value, f"{show(before['settings'][key])}, as in the evaluation in {folder}", RESUME)
         for key, value in now["settings"].items()
-        if before["settings"].get(key) != value
+        if before["settings"].get(key, value) != value  # an earlier version may not have known it
     ]
     if before["weights"] != now["weights"]:
         allowed = f"the weights that the evaluation in {folder} was begun with ({before['policy']}); these are others"

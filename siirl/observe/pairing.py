@@ -134,9 +134,9 @@ def _p(value: float) -> str:
 def notes(one: Measured, other: Measured) -> Iterator[str]:
     """What else differs between them, and what a reader should know."""
     left, right = one.results["settings"], other.results["settings"]
-    for key in dict.fromkeys([*left, *right]):
-        if left.get(key) != right.get(key):
-            yield f"they differ in {key}: {show(left.get(key))} and {show(right.get(key))}"
+    for key in left:
+        if key in right and left[key] != right[key]:  # earlier versions did not know every key
+            yield f"they differ in {key}: {show(left[key])} and {show(right[key])}"
     if one.results["weights"] == other.results["weights"]:
         yield "both are of the same weights"
     for measured in (one, other):
