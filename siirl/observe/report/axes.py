@@ -58,7 +58,7 @@ def axis(
         low, high = (low - room, high + room)
     unit = _unit((high - low) / 4)
     if ends is None:
-        low, high = math.floor(low / unit) * unit, math.ceil(high / unit) * unit
+        low, high = math.floor(low / unit + 1e-9) * unit, math.ceil(high / unit - 1e-9) * unit
     first = math.ceil(low / unit - 1e-9)
     ticks = tuple(float(f"{i * unit:.12g}") for i in range(first, math.floor(high / unit + 1e-9) + 1))
     return Axis(low, high, label, form, ticks)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from siirl.observe.pairing import LETTERS, Measured, cells, check_pairs, groups, heads, notes, pairs_of, read
-from siirl.observe.report.markup import Html, tag
+from siirl.observe.report.markup import Child, Html, tag
 from siirl.observe.report.run import Run
 from siirl.observe.report.tables import numbers_table
 
@@ -14,7 +14,7 @@ HOW = (
 )
 
 
-def paired(runs: Sequence[Run]) -> list[Html]:
+def paired(runs: Sequence[Run]) -> list[Child]:
     """A table for each evaluation after the first, or why there is none; nothing where there are no two evaluations."""
     evaluations = [run for run in runs if run.results is not None]
     return [_difference(evaluations[0], other, letter) for letter, other in zip(LETTERS, evaluations[1:], strict=False)]
