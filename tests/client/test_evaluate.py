@@ -123,10 +123,6 @@ def test_a_killed_process_loses_no_finished_episode(undisturbed: Path, policy: P
 CHANGED = {
     "sampling": ({"evaluate.do_sample": "false"}, ["evaluate.do_sample=false: allowed: true, as in the evaluation in"]),
     "trials": ({f"{ENV}.num_trials_per_task": 3}, [f"{ENV}.num_trials_per_task=3: allowed: 4, as in"]),
-    "spread": (
-        {"actor_rollout_ref.model.action_noise.max_std": 0.7},
-        ["actor_rollout_ref.model.action_noise.max_std=0.7: allowed: "],
-    ),
     "suites": ({"evaluate.suites": "[toy,toy_slow]"}, ["evaluate.suites={toy:", "{toy: libero_spatial}, as in"]),
     "two things": (
         {"trainer.seed": 3, "evaluate.rollout_epoch": 1},
