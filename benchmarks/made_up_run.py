@@ -132,7 +132,7 @@ class MadeUpRun:
     def _update(self, step: int) -> dict[str, float]:
         noise = self._random.lognormal(0, 0.15, 6)
         names = ("loss", "entropy", "approx_kl", "clip_fraction", "grad_norm", "lr")
-        sizes = (0.01, 3 - 2 * step / self.steps, 0.004, 0.02, 0.8, 5e-6 / noise[5])
+        sizes = (0.01, 3 - 2 * step / self.steps, 0.004, 0.02, 0.8, 5e-6 * (1 - step / 1000) / noise[5])
         skipped = {"actor/skipped_steps": float(self._random.random() < 0.01), "train/skipped_steps": 0.0}
         return {f"actor/{name}": float(size * by) for name, size, by in zip(names, sizes, noise, strict=True)} | skipped
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from siirl.client.evaluation import Evaluation, Part, key_of, prepare
+from siirl.client.evaluation import Evaluation, Part, prepare
 from siirl.client.interrupts import INTERRUPTED, terminate_as_interrupt
 from siirl.config.estimate import memory_estimate
 from siirl.config.evaluation import FOLDER
@@ -21,6 +21,7 @@ from siirl.config.load import config_to_yaml
 from siirl.data.trajectory import EpisodeSpec, EpisodeSummary
 from siirl.observe.episodes import COMPACTED, EpisodeLog, EpisodeRow, compact
 from siirl.observe.journal import Journal
+from siirl.observe.pairing import key_of
 from siirl.observe.progress import Progress
 from siirl.observe.report import write_at_end
 from siirl.observe.results import RESULTS, results, show_results, write_results

@@ -19,15 +19,13 @@ from siirl.data.sampler import repeated_specs
 from siirl.data.trajectory import EpisodeSpec
 from siirl.envs.base import ENVS
 from siirl.observe.episodes import EpisodeRow, read_episodes
+from siirl.observe.pairing import Key, key_of
 from siirl.observe.results import RESULTS, read_results
 from siirl.policies.prismatic.actions import NO_NOOPS
 
 GRAPH = Graph((Node("rollout", "rollout", "run", per="episode"),))
 """An evaluation's whole workflow."""
 RESUME = "set it back, name another evaluate.folder, or remove this one to begin anew"
-
-Key = tuple[str, int, int, int]
-"""Suite, task, trial and repetition: what an episode is told by."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +94,6 @@ class Evaluation:
                 "with another version of the simulator's tasks? Name another folder"
             )
         return {key: found[key] for key in wanted if key in found}
-
-
-def key_of(episode: EpisodeSpec | EpisodeRow) -> Key:
-    """What an episode is told by."""
-    return episode.suite, episode.task_id, episode.trial_id, episode.index
 
 
 def prepare(argv: Sequence[str]) -> Evaluation:
@@ -180,9 +173,9 @@ def resume_problems(evaluation: Evaluation) -> list[str]:
         return [problem(FOLDER, str(folder), allowed, "name another folder")] if others else []
     before, now = read_results(folder), evaluation.header()
     found = [
-        problem(key, value, f"{show(before['settings'].get(key))}, as in the evaluation in {folder}", RESUME)
+        problem(key, value, f"{show(before['settings'][key])}, as in the evaluation in {folder}", RESUME)
         for key, value in now["settings"].items()
-        if before["settings"].get(key) != value
+        if before["settings"].get(key, value) != value  # an earlier version may not have known it
     ]
     if before["weights"] != now["weights"]:
         allowed = f"the weights that the evaluation in {folder} was begun with ({before['policy']}); these are others"

@@ -85,7 +85,8 @@ def start(config: Config, plan: Plan, stack: ExitStack) -> tuple[Session, Execut
     prompts = manifests(config)
     workers = launch(config, plan)
     stack.callback(workers.close)
-    progress = Progress(total_steps(config, len(prompts[0])), enabled="console" in config.trainer.logger)
+    shown, every = "console" in config.trainer.logger, config.trainer.test_freq
+    progress = Progress(total_steps(config, len(prompts[0])), enabled=shown, test_freq=every)
     stack.enter_context(progress)
     session = Session(config, workers, prompts, progress)
     stack.callback(session.close)

@@ -115,13 +115,16 @@ def _reward(config: Config, plan: Plan) -> str:
 
 
 def _run_folder(config: Config, steps: int) -> Iterator[str]:
-    """Where the run is written, whether it would resume, and what would be refused there."""
+    """Where the run is written, and whether it would resume, start anew or be refused there, and for what."""
     folder = Path(config.trainer.default_local_dir)
     if config.trainer.val_only:
         yield str(folder)
         return
     checkpoint, saved = resumed_from(folder, config), saved_steps(folder)
-    if checkpoint is not None:
+    is_named = bool(config.actor_rollout_ref.model.path)  # else nothing tells whether it is the run's policy
+    if is_named and (refused := same_run_problems(folder, config)):
+        yield from (f"{folder}; would be refused: {line}" for line in refused)
+    elif checkpoint is not None:
         yield f"{folder}; resumes after step {open_verified(checkpoint).step} of {steps}, from {checkpoint}"
     elif not saved:
         yield f"{folder}; starts anew"
@@ -130,8 +133,6 @@ def _run_folder(config: Config, steps: int) -> Iterator[str]:
     else:
         mode = given(config, "trainer.resume_mode")
         yield f"{folder}; starts anew ({mode}) and sets the checkpoints there aside, the last of step {saved[-1]}"
-    if config.actor_rollout_ref.model.path:  # else nothing tells whether it is the run's policy
-        yield from (f"would be refused: {line}" for line in same_run_problems(folder, config))
 
 
 def _count(number: int) -> str:

@@ -14,6 +14,9 @@ ESTIMATOR, CRITIC = "algorithm.adv_estimator", "critic.use_critic_model"
 N, COEF = "actor_rollout_ref.rollout.n", "actor_rollout_ref.actor.kl_loss_coef"
 REFERENCE = "actor_rollout_ref.ref.path"
 GAE, GRPO = "gae", "grpo"
+PPO = f"{ESTIMATOR}={GAE} {CRITIC}=true"
+"""What to write for values: one of the two alone would be refused."""
+FILTER = "algorithm.embodied_sampling.filter_accuracy"
 OF_VALUES = (
     "algorithm.gamma",
     "algorithm.lam",
@@ -54,7 +57,7 @@ def check_estimator(config: Config) -> Iterator[str]:
         for key in OF_VALUES:
             if get_value(config, key) != (default := KEYS[key].default):
                 allowed = f"{show(default)} with {name}, which scores whole episodes"
-                yield refuse(config, key, allowed, f"{key}={show(default)}, or {ESTIMATOR}={GAE}")
+                yield refuse(config, key, allowed, f"{key}={show(default)}, or {PPO}")
     elif config.algorithm.bootstrap_type == "always" and is_final(config.algorithm.reward):
         key, reward = "algorithm.bootstrap_type", given(config, "algorithm.reward")
         allowed = f"standard with {reward}, which judges the whole episode: nothing comes after it"
@@ -64,7 +67,7 @@ def check_estimator(config: Config) -> Iterator[str]:
         yield refuse(config, std, f"true with {name}, which would ignore it", f"{std}=true, or {ESTIMATOR}={GRPO}")
     if group_too_small(config):
         allowed = f"at least 2 with {name}, whose baseline is the group: nothing is left of a group of one"
-        yield refuse(config, N, allowed, f"{N}=8, or {ESTIMATOR}={GAE}")
+        yield refuse(config, N, allowed, f"{N}=8, or {PPO} {FILTER}=false")  # one episode's accuracy is 0 or 1
 
 
 def check_critic(config: Config) -> Iterator[str]:
@@ -82,7 +85,8 @@ def check_critic(config: Config) -> Iterator[str]:
         return
     if estimator is not None and estimator.needs_values:
         allowed = f"true with {name}, which needs a value head to estimate values"
-        yield refuse(config, CRITIC, allowed, f"{CRITIC}=true, or {ESTIMATOR}={GRPO}")
+        without = "" if get_value(config, N) == 1 else f", or {ESTIMATOR}={GRPO}"  # whose baseline is the group
+        yield refuse(config, CRITIC, allowed, f"{CRITIC}=true{without}")
         return
     for key in OF_CRITIC:
         if get_value(config, key) != (default := KEYS[key].default):

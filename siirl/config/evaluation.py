@@ -16,6 +16,10 @@ from siirl.config.schema import Config, WorldModelConfig
 from siirl.config.starvla import check_starvla
 
 FOLDER, SPLIT, SUITES = "evaluate.folder", "evaluate.split", "evaluate.suites"
+MODEL, WORLD_MODEL = "actor_rollout_ref.model", f"{ENV}.world_model"
+
+WORLD_MODEL_PACE = ("batch_size", "offload", "use_torch_compile")
+"""How fast a world model imagines, not what."""
 
 MEANING = (
     "evaluate.split",
@@ -25,8 +29,12 @@ MEANING = (
     "evaluate.top_k",
     "evaluate.top_p",
     "trainer.seed",
-    "actor_rollout_ref.model.dtype",
-    "actor_rollout_ref.model.starvla.action_stats_source",
+    f"{MODEL}.dtype",
+    f"{MODEL}.action_noise.initial_std",
+    f"{MODEL}.action_noise.min_std",
+    f"{MODEL}.action_noise.max_std",
+    f"{MODEL}.action_noise.per_dimension",
+    f"{MODEL}.starvla.action_stats_source",
     f"{EMBODIED}.embodied_type",
     f"{EMBODIED}.action_token_len",
     f"{EMBODIED}.action_chunks_len",
@@ -45,14 +53,25 @@ MEANING = (
     f"{ENV}.camera_fov",
     f"{ENV}.antialiasing",
     f"{ENV}.max_texture_size",
-    *(
-        f"{ENV}.world_model.{field.name}"
-        for field in fields(WorldModelConfig)
-        if field.name not in ("batch_size", "offload", "use_torch_compile")
-    ),
+    *(f"{WORLD_MODEL}.{field.name}" for field in fields(WorldModelConfig) if field.name not in WORLD_MODEL_PACE),
 )
 """Keys that decide which episodes are run and how they go, beside suites and statistics. All others (simulators, machines,
 placement, time limits) may change when an evaluation is gone on with."""
+
+BESIDE = (
+    *(FOLDER, SUITES, "evaluate.policy", f"{MODEL}.path", f"{MODEL}.use_torch_compile"),
+    *(f"{EMBODIED}.unnorm_key", f"{ENV}.env_name", f"{ENV}.num_envs", f"{ENV}.asset_dir", f"{ENV}.step_timeout"),
+    *(f"{WORLD_MODEL}.{name}" for name in WORLD_MODEL_PACE),
+    *(f"trainer.{name}" for name in ("nnodes", "n_gpus_per_node", "backend", "deterministic", "cpu_threads")),
+    *("trainer.logger", "trainer.report", "actor_rollout_ref.rollout.pipeline_stage_num"),
+)
+"""Keys that an evaluation reads beside `MEANING`: what it is of, and where and on what it runs; and those of `SECTIONS`."""
+SECTIONS = (f"{ENV}.val_video_cfg.", f"{MODEL}.starvla.", "cluster.")
+
+
+def is_read(key: str) -> bool:
+    """Whether an evaluation reads a key; all others are training's."""
+    return key in MEANING or key in BESIDE or key.startswith(SECTIONS)
 
 
 def meaning(config: Config) -> dict[str, Any]:

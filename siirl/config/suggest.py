@@ -36,5 +36,5 @@ def suggest(name: str) -> str:
 
 def unknown_key(name: str, value: Any) -> str:
     """The problem of a key that does not exist."""
-    where = "the keys listed by `python -m siirl.config.reference` (docs/config.md)"
-    return problem(name, value, f"no such key; allowed are {where}", suggest(name) or "remove it")
+    listed = "a key that `python -m siirl.config.reference` lists (docs/config.md); there is none of this name"
+    return problem(name, value, listed, suggest(name) or "remove it")

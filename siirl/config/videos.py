@@ -1,5 +1,6 @@
 """Where the videos of a run's episodes go."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,13 @@ ENV = "actor_rollout_ref.embodied.env"
 
 def video_folder(config: VideoConfig, run_folder: Path, split: str) -> Path:
     """Where a split's videos go. A folder outside the run's may be that of several runs: each has a part of its own, named like
-    its run folder."""
+    its run folder and, since those of two runs may have one name, by a digest of where that is."""
     if config.video_base_dir is None:
         return run_folder / "videos" / split
     folder = Path(os.path.abspath(config.video_base_dir))
-    return folder if folder.is_relative_to(run_folder) else folder / run_folder.name / split
+    if folder.is_relative_to(run_folder):
+        return folder
+    return folder / f"{run_folder.name}-{hashlib.sha256(str(run_folder).encode()).hexdigest()[:6]}" / split
 
 
 def check_videos(config: Config) -> Iterator[str]:

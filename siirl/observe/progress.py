@@ -1,6 +1,7 @@
 """The live display of a run: which step, what is being done, how many episodes are in, and how well they go."""
 
 import logging
+import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -42,6 +43,7 @@ class Progress:
         enabled: False shows nothing at all.
         console: where to draw; the standard output by default.
         clock: seconds, monotonic.
+        test_freq: steps from one validation to the next; the last step has one, too. −1: there are none.
     """
 
     def __init__(
@@ -50,14 +52,17 @@ class Progress:
         enabled: bool = True,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
+        test_freq: int = -1,
     ) -> None:
-        self.total_steps = total_steps
+        self.total_steps, self._test_freq = total_steps, test_freq
         self._console = console or Console(highlight=False)
         self._clock = clock
         self._enabled = enabled
         self._spinner = Spinner("dots", style="cyan")
         self._started = self._step_ended = self._stage_started = self._last_line = clock()
         self._step = self._steps_here = 0
+        self._validations: list[float] = []  # seconds of each one
+        self._validated = 0.0  # seconds of those since the first rollout
         self._stage = "starting"
         self._episodes = self._episodes_done = self._successes = self._episodes_before = 0
         self._last_metrics: Mapping[str, float] = {}
@@ -87,9 +92,12 @@ class Progress:
 
     def stage(self, name: str) -> None:
         """A stage of the step begins; an episode bar of the stage before goes away."""
+        if self._stage == STAGES["validation"]:
+            self._validations.append(self._clock() - self._stage_started)
+            self._validated += self._validations[-1]
         self._stage, self._stage_started = STAGES.get(name, name), self._clock()
         if name == "rollout" and not self._steps_here:
-            self._started = self._stage_started  # a validation before training says nothing about the pace of steps
+            self._started, self._validated = self._stage_started, 0.0  # what came before is not the pace of steps
         if self._episodes_done == self._episodes:  # else they are the next step's, which has begun
             self._episodes = 0
         if name not in PASSING:
@@ -138,16 +146,24 @@ class Progress:
         return f"{done}/{self._episodes} episodes{rate}" + ("" if left is None else f", {_duration(left)} left")
 
     def _seconds_left(self) -> float | None:
-        """Time for the remaining steps at this run's own pace, or for the remaining episodes where nothing is trained; None
-        before the first one, and when they take longer."""
+        """Time for the remaining steps and validations at this run's own pace, or for the remaining episodes where nothing is
+        trained; None before the first step, and when they take longer. Before the first validation there is no pace of these."""
         if not self.total_steps and self._episodes_before < self._episodes_done < self._episodes:
             pace = (self._clock() - self._stage_started) / (self._episodes_done - self._episodes_before)
             return pace * (self._episodes - self._episodes_done)
         if not self._steps_here or self._step >= self.total_steps:
             return None
-        pace = (self._step_ended - self._started) / self._steps_here
+        pace = (self._step_ended - self._started - self._validated) / self._steps_here
         left = pace * (self.total_steps - self._step) - (self._clock() - self._step_ended)
+        if self._validations:
+            left += statistics.mean(self._validations) * self._validations_left()
         return left if left > 0 else None
+
+    def _validations_left(self) -> int:
+        """Of the steps after the last complete one."""
+        if self._test_freq < 1:
+            return 0
+        return -(-self.total_steps // self._test_freq) - self._step // self._test_freq
 
     def _render(self) -> RenderableType:
         """The display: a row for training, unless nothing is trained, and one for the stage while there is one."""

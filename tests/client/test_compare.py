@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from siirl.client.compare import main, pairs_of, read_all
+from siirl.client.compare import main
 from siirl.observe.episodes import EpisodeLog, EpisodeRow, compact
+from siirl.observe.pairing import pairs_of, read_all
 from siirl.observe.results import results, write_results
 from siirl.observe.statistics import Pairs, mcnemar, paired_interval
 from tests.observe.episodes import summary

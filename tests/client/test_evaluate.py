@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -128,6 +129,17 @@ CHANGED = {
         ["2 problems", "trainer.seed=3", "rollout_epoch=1"],
     ),
 }
+
+
+def test_a_setting_that_an_earlier_version_did_not_note_is_not_held_against_it(
+    undisturbed: Path, policy: Path, tmp_path: Path
+) -> None:
+    earlier = Path(shutil.copytree(undisturbed, tmp_path / "earlier"))
+    noted = content(earlier)
+    del noted["settings"]["actor_rollout_ref.model.action_noise.max_std"]
+    (earlier / "results.json").write_text(json.dumps(noted))
+    assert main(arguments(earlier, policy, {"evaluate.rollout_epoch": 2})) == 0
+    assert (earlier / "results.json").read_bytes() == (undisturbed / "results.json").read_bytes()
 
 
 @pytest.mark.parametrize(("settings", "parts"), CHANGED.values(), ids=CHANGED)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from siirl.algorithms.base import ADVANTAGES
 from siirl.config.algorithms import OF_CRITIC
@@ -71,6 +72,18 @@ def test_impossible(tmp_path: Path, values: dict, refused: str, allowed: str, fi
     assert line.startswith(f"{refused}: allowed: ")
     assert allowed in line.partition(" Fix: ")[0]
     assert fix in line.partition(" Fix: ")[2]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [*({ESTIMATOR: name, N: 1} for name in GROUP_BASELINE), {**PPO, CRITIC: False, N: 1, FILTER: False}],
+    ids=str,
+)
+def test_a_group_of_one_is_refused_with_what_is_not_refused_then(tmp_path: Path, values: dict) -> None:
+    (line,) = problems(tmp_path, values)
+    for fix in line.partition(" Fix: ")[2].removesuffix(".").split(", or "):
+        given = dict(setting.split("=") for setting in fix.split())
+        assert problems(tmp_path, values | {key: yaml.safe_load(value) for key, value in given.items()}) == []
 
 
 def test_settings_of_a_value_head_that_is_not_there_are_refused(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def test_a_misspelt_group_is_told_as_one() -> None:
     allowed = f"a key, or one of the config groups {groups}"
     assert problems("modle=openvla") == [f"modle=openvla: allowed: {allowed}. Fix: Did you mean 'model'?"]
     (line,) = problems("trainr=4")
-    assert "no such key" in line
+    assert "there is none of this name" in line
 
 
 def test_assets_are_found_beside_the_configs() -> None:

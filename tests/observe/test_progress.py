@@ -151,21 +151,51 @@ def test_time_left_after_a_resume_counts_only_this_runs_steps() -> None:
     assert file.getvalue() == "step 4/4 (0:30 left)  rolling out\n"
 
 
-def test_validations_count_in_the_time_left_only_where_they_are_part_of_a_step() -> None:
+def test_the_time_left_has_the_validations_that_are_still_to_come() -> None:
+    clock, file = Clock(), io.StringIO()
+    console = Console(file=file, force_terminal=False)
+    with Progress(5, True, console, clock, test_freq=2) as progress:  # after steps 2, 4 and 5
+        progress.stage("validation")
+        clock.now += 100
+        for step in range(1, 6):
+            progress.stage("rollout")
+            clock.now += 20
+            progress.stage("update")
+            clock.now += 10
+            if step in (2, 4, 5):
+                progress.stage("validation")
+                clock.now += 50 if step == 2 else 60
+            progress.step_done(step, {})
+    assert file.getvalue().splitlines() == [
+        "step 1/5  validating",
+        "step 1/5  rolling out",
+        "step 1/5  updating",
+        "step 2/5 (7:00 left)  rolling out",  # four steps of 30 s, and three validations of 100 s
+        "step 2/5 (6:40 left)  updating",
+        "step 2/5 (6:30 left)  validating",
+        "step 3/5 (4:00 left)  rolling out",  # three steps, and two validations of 75 s
+        "step 3/5 (3:40 left)  updating",
+        "step 4/5 (3:30 left)  rolling out",
+        "step 4/5 (3:10 left)  updating",
+        "step 4/5 (3:00 left)  validating",
+        "step 5/5 (1:40 left)  rolling out",  # one step, and one validation of 70 s
+        "step 5/5 (1:20 left)  updating",
+        "step 5/5 (1:10 left)  validating",
+    ]
+
+
+def test_without_validations_in_training_the_one_before_it_counts_for_nothing() -> None:
     clock = Clock()
     progress, file = plain(clock)
     with progress:
         progress.stage("validation")
         clock.now += 100
         progress.stage("rollout")
-        for step in (1, 2, 3):
-            clock.now += 30
-            progress.step_done(step, {})
+        clock.now += 30
+        progress.step_done(1, {})
         clock.now += 20
         progress.stage("update")
-        clock.now += 40
-        progress.stage("validation")
-    assert file.getvalue().splitlines()[-2:] == ["step 4/4 (0:10 left)  updating", "step 4/4  validating"]
+    assert file.getvalue().splitlines()[-1] == "step 2/4 (1:10 left)  updating"
 
 
 def test_log_lines_appear_above_the_display(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ class VideoConfig:
 
     save_video: bool = key(False, "Write MP4 files of chosen episodes (docs/videos_and_trackers.md).")
     info_on_video: bool = key(False, "Below each frame: instruction, step, reward so far, what the value head expects, and how the episode ended.")
-    video_base_dir: str | None = key(None, "Folder of the videos, with a folder for each step; outside the run folder in a folder named like that and the split. null: videos/train, videos/val or videos/eval in the run folder.")
+    video_base_dir: str | None = key(None, "Folder of the videos, with a folder for each step; outside the run folder in a part of its own, named like the run folder with a digest of its path, and in that by split. null: videos/train, videos/val or videos/eval in the run folder.")
     fps: int = key(5, "Frames shown per second. There is one per policy forward: with 8 executed actions every 0.4 s of LIBERO (8 steps of 50 ms).", minimum=1, maximum=120)
     max_per_task: int = key(2, "Most videos of a step and task: failures come first, but one of several is a success if there is any.", minimum=1)
     max_total_mb: int = key(1000, "Most space that the folder's videos take, MB; the oldest are removed.", minimum=1)

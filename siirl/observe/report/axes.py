@@ -33,6 +33,10 @@ class Axis:
         """Where values lie, from 0 at ``low`` to `SIZE` at ``high``."""
         return (np.asarray(values, float) - self.low) / (self.high - self.low) * SIZE
 
+    def written(self, tick: float) -> str:
+        """A tick with all of its digits: it is round, and rounded further it may read like its neighbour."""
+        return exact(tick) if self.form in (plain, whole) else self.form(tick)
+
     def percent(self, value: float) -> float:
         """Where a value lies, in percent of the axis."""
         return float(self.at(value)) / SIZE * 100
@@ -54,7 +58,7 @@ def axis(
         low, high = (low - room, high + room)
     unit = _unit((high - low) / 4)
     if ends is None:
-        low, high = math.floor(low / unit) * unit, math.ceil(high / unit) * unit
+        low, high = math.floor(low / unit + 1e-9) * unit, math.ceil(high / unit - 1e-9) * unit
     first = math.ceil(low / unit - 1e-9)
     ticks = tuple(float(f"{i * unit:.12g}") for i in range(first, math.floor(high / unit + 1e-9) + 1))
     return Axis(low, high, label, form, ticks)
@@ -97,12 +101,20 @@ def plain(value: float) -> str:
         return "—"
     size = abs(value)
     if size >= 10000 or size < 0.001:
-        return f"{value:.2g}".replace("e-0", "e-").replace("e+0", "e")
+        return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e")
     return (
         f"{value:.{max(0, 2 - math.floor(math.log10(size)))}f}".rstrip("0").rstrip(".")
         if size < 100
         else f"{value:.0f}"
     )
+
+
+def exact(value: float) -> str:
+    """A round number as it is, e.g. ``112.5``, ``9.92e-5``."""
+    if value == 0 or abs(value) >= 0.001:
+        return f"{value:.12g}"
+    mantissa, _, power = f"{value:.11e}".partition("e")
+    return f"{float(mantissa):.12g}e{int(power)}"
 
 
 def seconds(value: float) -> str:

@@ -65,8 +65,10 @@ def plot(shapes: Iterable[Child], x: Axis, y: Axis, tall: bool = False) -> Html:
     ]
     size = f"{SIZE:.0f}"
     svg = tag("svg", grid, shapes, viewBox=f"0 0 {size} {size}", preserveAspectRatio="none", aria_hidden="true")
-    rows = [tag("span", y.form(t), style=f"top:{number(100 - y.percent(t))}%") for t in y.ticks]
-    columns = [tag("span", x.form(t), style=f"left:{number(x.percent(t))}%") for t in x.ticks]
+    labels = [y.written(t) for t in y.ticks]
+    places = zip(labels, y.ticks, strict=True)
+    rows = [tag("span", label, style=f"top:{number(100 - y.percent(t))}%") for label, t in places]
+    columns = [tag("span", x.written(t), style=f"left:{number(x.percent(t))}%") for t in x.ticks]
     return tag(
         "div",
         tag("div", y.label, class_="ylabel"),
@@ -75,6 +77,7 @@ def plot(shapes: Iterable[Child], x: Axis, y: Axis, tall: bool = False) -> Html:
         tag("div", columns, class_="x"),
         tag("div", x.label, class_="xlabel"),
         class_="plot tall" if tall else "plot",
+        style=f"--longest:{max(map(len, labels), default=0)}",  # characters beside the plot
     )
 
 

@@ -10,8 +10,10 @@ from siirl.observe.report.headline import ENDS, faults, interval, show, state, v
 from siirl.observe.report.learning import tips_of
 from siirl.observe.report.markup import Child, Html, tag
 from siirl.observe.report.numbers import Curve, part, pool_of, rate_of, training_curve, validation_curve
+from siirl.observe.report.paired import paired
 from siirl.observe.report.run import Run
 from siirl.observe.report.settings import config_differences
+from siirl.observe.report.tables import numbers_figure
 
 COLORS = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8")
 
@@ -19,6 +21,7 @@ COLORS = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8")
 def comparison(runs: list[Run]) -> Iterator[tuple[str, list[Child]]]:
     """Titles and contents of the sections."""
     yield "Final values", [table(runs)]
+    yield "Trial by trial", paired(runs)
     pooled = "Wilson 95 % intervals; where there are many steps, neighbours are pooled."
     charts = [
         overlay("Validation success", runs, validation_curve, "Wilson 95 % intervals."),
@@ -59,8 +62,7 @@ def overlay(title: str, runs: list[Run], curve: Callable[[Run], Curve], how: str
     for run, _, values in found:
         for place, text in tips_of(values, y):
             texts.setdefault(place, []).append(f"{run.name}: {text.partition(': ')[2]}")
-    unit = "h" if hours else "step"
-    tips = [(place, f"{unit} {plain(place)}: " + "; ".join(texts[place])) for place in sorted(texts)]
+    tips = [(place, f"{x.label} {x.form(place)}: " + "; ".join(texts[place])) for place in sorted(texts)]
     keys = [(color, run.name) for run, color, _ in found]
     return figure(title, line_chart(series, x, y, tips, tall=True), how, keys)
 
@@ -78,35 +80,29 @@ def over_hours(run: Run, curve: Curve) -> Curve:
 def table(runs: list[Run]) -> Html:
     """A line per run."""
     heads = (
-        *(
-            "run",
-            "state",
-            "steps",
-            "validation, first",
-            "validation, last",
-            f"training, last {percent(ENDS)}",
-            "success",
-        ),
+        *("run", "state", "steps", "validation, first", "validation, last", LAST, "success"),
         *("time", "a step", "groups kept", "episodes", "faults"),
     )
     rows = [_cells(run, color) for run, color in zip(runs, _colors(runs), strict=True)]
     shown = [i for i in range(len(heads)) if i == 0 or any(row[i] != EMPTY for row in rows)]
     head = tag("tr", [tag("th", heads[i]) for i in shown])
     body = [tag("tr", [row[i] for i in shown]) for row in rows]
-    how = (
-        "Success with its Wilson 95 % interval and the number of episodes. Time: sum and median of time/step. Groups kept: mean "
-        "of filter/acceptance_rate. Episodes: rows of episodes/. Runs whose intervals do not overlap hardly differ by "
-        "chance alone; overlapping ones may still."
-    )
-    return tag(
-        "figure",
-        tag("div", tag("table", tag("thead", head), tag("tbody", body), class_="numbers"), class_="scroll"),
-        tag("p", how, class_="how"),
-        class_="card wide",
-    )
+    told = [text for columns, text in TOLD.items() if any(heads[i] in columns for i in shown)]
+    return numbers_figure(head, body, " ".join(told))
 
 
 EMPTY = tag("td", "—")
+LAST = f"training, last {percent(ENDS)}"
+TOLD = {
+    ("validation, first", LAST, "success"): (
+        "Success with its Wilson 95 % interval and the number of episodes: where two intervals do not overlap, chance alone "
+        "hardly explains the difference; where they do, it may still be one."
+    ),
+    ("time", "a step"): "Time: sum and median of time/step.",
+    ("groups kept",): "Groups kept: mean of filter/acceptance_rate.",
+    ("episodes",): "Episodes: all that the folder holds.",
+}
+"""What the caption says of columns."""
 
 
 def _cells(run: Run, color: str) -> list[Html]:

@@ -21,7 +21,8 @@ def film_pairs(run: Run, page: Path) -> Html | None:
     rows = []
     for left, right in pairs(run):
         strips = [
-            (name, row, filmstrip(run.folder / row["video"])) for name, row in (("imagined", left), ("real", right))
+            (name, row, filmstrip(run.folder / row["video"], row["instruction"]))
+            for name, row in (("imagined", left), ("real", right))
         ]
         shown = [
             strip_figure(row, strip, run.folder / row["video"], page, name)

@@ -14,12 +14,16 @@ from PIL import Image
 
 from siirl.observe.report.markup import Child, Html, number, tag
 from siirl.observe.report.run import Episodes, Run
+from siirl.observe.video.drawing import MARGIN, text_height
 
 FRAMES, SIDE = 8, 144
 """Of a strip: frames, and their height in pixels."""
 
 MOST_OF_A_KIND = 6
 """Strips of successes, and of failures."""
+
+DARK = 48
+"""Of 255: the margins of a text are darker, however the video was encoded, and its letters are not."""
 
 MOST_BYTES = 6 * 2**20
 """Of all strips of a page, as they are embedded."""
@@ -38,7 +42,7 @@ def films(run: Run, page: Path) -> Html | None:
     for name, wanted in (("Failures", False), ("Successes", True)):
         strips = []
         for row in newest(found.where(found.success == wanted)):
-            strip = filmstrip(run.folder / row["video"])
+            strip = filmstrip(run.folder / row["video"], row["instruction"])
             if strip is None or spent + len(strip.content) > MOST_BYTES:
                 continue
             spent += len(strip.content)
@@ -72,8 +76,9 @@ class Strip:
     aspect: float
 
 
-def filmstrip(video: Path) -> Strip | None:
-    """`FRAMES` frames of a video from the first to the last, side by side, as WebP; None of a file that is no whole video."""
+def filmstrip(video: Path, instruction: str) -> Strip | None:
+    """`FRAMES` frames of a video from the first to the last, side by side, as WebP; None of a file that is no whole video. Text
+    below the frames is left out: so small nobody could read it."""
     try:
         with av.open(str(video)) as container:
             frames = [frame.to_image() for frame in container.decode(video=0)]
@@ -81,7 +86,11 @@ def filmstrip(video: Path) -> Strip | None:
         return None
     if not frames:
         return None
-    picked = [frames[i] for i in np.linspace(0, len(frames) - 1, FRAMES).round().astype(int)]
+    height = frames[0].height - text_below(frames[0], instruction)
+    picked = [
+        frames[i].crop((0, 0, frames[i].width, height))
+        for i in np.linspace(0, len(frames) - 1, FRAMES).round().astype(int)
+    ]
     width = max(1, round(picked[0].width * SIDE / picked[0].height))
     strip = Image.new("RGB", (width * FRAMES, SIDE))
     for i, frame in enumerate(picked):
@@ -89,6 +98,16 @@ def filmstrip(video: Path) -> Strip | None:
     content = io.BytesIO()
     strip.save(content, "WEBP", quality=72, method=4)
     return Strip(content.getvalue(), strip.width / strip.height)
+
+
+def text_below(frame: Image.Image, instruction: str) -> int:
+    """Height of the text that `siirl.observe.video.drawing` has put below a frame, pixels: 0 where there is none, for a run that
+    goes on may draw it from then on, or no more."""
+    height = text_height(instruction, frame.width)
+    if height >= frame.height:
+        return 0
+    band = np.asarray(frame.convert("L"))[-height:]
+    return height if max(band[1:MARGIN].max(), band[1 - MARGIN :].max()) < DARK < band.max() else 0
 
 
 def strip_figure(row: dict, strip: Strip, video: Path, page: Path, label: str = "") -> Html:

@@ -11,10 +11,11 @@ from siirl.envs.base import ENVS
 from siirl.observe.report.axes import axis, percent, steps_axis
 from siirl.observe.report.chart import Series, figure, line_chart
 from siirl.observe.report.film_pairs import film_pairs
+from siirl.observe.report.learning import success_tips
 from siirl.observe.report.markup import Child, Html, tag
-from siirl.observe.report.numbers import Correlation, Curve, Rate, correlation, pool_of, rate_of, success_curve
+from siirl.observe.report.numbers import Correlation, Rate, correlation, pool_of, rate_of, success_curve
 from siirl.observe.report.run import Episodes, Run
-from siirl.observe.report.tasks import numbers_figure, rate_cell
+from siirl.observe.report.tables import numbers_figure, rate_cell
 
 
 @dataclass(frozen=True)
@@ -85,16 +86,8 @@ def _curves(imagined: Episodes, trained: Episodes, real: Episodes) -> Html:
     pooled = f" Training pools {pool} neighbouring steps." if pool > 1 else ""
     how = f"Share of the episodes that succeeded, Wilson 95 % intervals; in imagination the classifier says so.{pooled}"
     keys = [(color, name) for name, color, _ in curves]
-    chart = line_chart(series, x, y, _tips([(name, curve) for name, _, curve in curves]))
+    chart = line_chart(series, x, y, success_tips([(name, curve) for name, _, curve in curves]))
     return figure("Success, imagined and real", chart, how, keys)
-
-
-def _tips(curves: Sequence[tuple[str, Curve]]) -> list[tuple[float, str]]:
-    texts: dict[int, list[str]] = {}
-    for name, curve in curves:
-        for step, value in zip(curve.step, curve.value, strict=True):
-            texts.setdefault(int(step), []).append(f"{name} {percent(value, 1)}")
-    return [(float(step), f"step {step}: " + "; ".join(texts[step])) for step in sorted(texts)]
 
 
 def _prediction(pairs: Sequence[Pair]) -> Html | None:

@@ -1,5 +1,7 @@
 """The curves: success with intervals, rewards, lengths, and what the update tells."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from siirl.observe.report.axes import Axis, axis, percent, plain, steps_axis, whole
@@ -60,7 +62,7 @@ def success_chart(run: Run) -> Html:
         "alike, so that the truth may lie outside a band more often than it says."
     )
     y = axis([], "success", percent, ends=(0.0, 1.0))
-    chart = line_chart(series, x, y, _tips(single, tested), tall=True)
+    chart = line_chart(series, x, y, success_tips([("training", single), ("validation", tested)]), tall=True)
     return figure("Success", chart, how, keys, wide=True)
 
 
@@ -88,11 +90,12 @@ def tips_of(curve: Curve, y: Axis, what: str = "") -> list[tuple[float, str]]:
     return found
 
 
-def _tips(train: Curve, tested: Curve) -> list[tuple[float, str]]:
+def success_tips(curves: Sequence[tuple[str, Curve]]) -> list[tuple[float, str]]:
+    """What each step's place tells of several curves of success, with their names."""
+    y = axis([], "", lambda value: percent(value, 1), ends=(0, 1))
     texts: dict[float, list[str]] = {}
-    y = axis([], "", lambda value: f"{value * 100:.1f} %", ends=(0, 1))
-    for curve, name in ((train, "training "), (tested, "validation ")):
-        for place, text in tips_of(curve, y, name):
+    for name, curve in curves:
+        for place, text in tips_of(curve, y, f"{name} "):
             texts.setdefault(place, []).append(text.partition(": ")[2])
     return [(place, f"step {place:.0f}: " + "; ".join(texts[place])) for place in sorted(texts)]
 

@@ -3,9 +3,10 @@
 import time
 from pathlib import Path
 
+from siirl.config.checks import ENV
 from siirl.observe.report.axes import percent
 from siirl.observe.report.compare import comparison
-from siirl.observe.report.films import films
+from siirl.observe.report.films import films, with_video
 from siirl.observe.report.flow import flow, slots_table
 from siirl.observe.report.gantt import drawing, idle_share, legend, read_step, shares_table
 from siirl.observe.report.headline import state, tiles, what
@@ -55,10 +56,10 @@ def one_run(run: Run, page: Path) -> Html:
 
 def several_runs(runs: list[Run]) -> Html:
     """Runs beside each other."""
-    head = tag("header", tag("h1", "Runs compared"), tag("p", ", ".join(run.name for run in runs), class_="lead"))
-    return document(
-        "Runs compared", [head, [section(title, parts, layout="grid pairs") for title, parts in comparison(runs)]]
-    )
+    title = f"{'Runs' if any(run.results is None for run in runs) else 'Evaluations'} compared"
+    head = tag("header", tag("h1", title), tag("p", ", ".join(run.name for run in runs), class_="lead"))
+    sections = [section(name, parts, layout="grid pairs") for name, parts in comparison(runs)]
+    return document(title, [head, sections])
 
 
 def iteration(run: Run) -> Html | None:
@@ -107,7 +108,7 @@ def missing(run: Run) -> Html | None:
         "no intervals and rewards: the folder holds no episodes": len(run.episodes),
         "no timeline: timeline.jsonl is absent or empty (trainer.timeline_freq)": run.timelines or not run.is_training,
         "no workflow: plan.json is absent": run.plan or not run.is_training,
-        "no films: no episode has a video that is still there (video_cfg.save_video)": films_there(run),
+        f"no films: {_why_no_films(run)}": len(with_video(run)),
     }
     absent = [text for text, there in wants.items() if not there]
     if not absent:
@@ -115,9 +116,13 @@ def missing(run: Run) -> Html | None:
     return tag("section", tag("p", "Not on this page: ", "; ".join(absent), ".", class_="how"))
 
 
-def films_there(run: Run) -> bool:
-    """Whether any episode has a video."""
-    return any((run.folder / path).is_file() for path in run.episodes.column("video") if path)
+def _why_no_films(run: Run) -> str:
+    """None were asked for, or those that were are gone."""
+    splits = ("val_video_cfg",) if run.results is not None else ("video_cfg", "val_video_cfg")
+    keys = [f"{ENV}.{split}.save_video" for split in splits]
+    if run.config and not any(run.config.get(key) for key in keys):
+        return f"none were asked for ({' or '.join(f'{key}=true' for key in keys)})"
+    return "no episode has a video that is still there"
 
 
 def document(title: str, body: Child) -> Html:

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from siirl.config.checks import EMBODIED, ENV
-from siirl.config.evaluation import FOLDER, MEANING, SUITES
+from siirl.config.evaluation import is_read
 from siirl.config.load import config_to_dict, read_config
 from siirl.config.problems import ConfigError, show
 from siirl.observe.report.headline import when
@@ -14,24 +13,12 @@ OPTIONS = ("--config-name", "-cn")
 USUAL = "embodied_srpo_trainer"
 """What `siirl.config.load.parse_command_line` starts from where no name is given."""
 
-EVALUATED = (
-    *MEANING,
-    *(FOLDER, SUITES, "evaluate.policy", "actor_rollout_ref.model.path", "actor_rollout_ref.model.use_torch_compile"),
-    *(f"{EMBODIED}.unnorm_key", f"{ENV}.env_name", f"{ENV}.num_envs", f"{ENV}.asset_dir", f"{ENV}.step_timeout"),
-    *(f"{ENV}.world_model.{name}" for name in ("batch_size", "offload", "use_torch_compile")),
-    *(f"trainer.{name}" for name in ("nnodes", "n_gpus_per_node", "backend", "deterministic", "cpu_threads")),
-    *("trainer.logger", "trainer.report", "actor_rollout_ref.rollout.pipeline_stage_num"),
-)
-"""Keys that an evaluation reads: what its numbers depend on, what it is of, where and on what it runs; and those that begin
-with one of `EVALUATED_SECTIONS`."""
-EVALUATED_SECTIONS = (f"{ENV}.val_video_cfg.", "actor_rollout_ref.model.starvla.", "cluster.")
-
 
 def shown_config(run: Run) -> Row:
     """The keys that a page lists: of an evaluation those that it reads, for the config of a checkpoint's run holds all."""
     if run.results is None:
         return run.config
-    return {key: value for key, value in run.config.items() if key in EVALUATED or key.startswith(EVALUATED_SECTIONS)}
+    return {key: value for key, value in run.config.items() if is_read(key)}
 
 
 def shipped(run: Run) -> tuple[str, Row]:
@@ -72,7 +59,7 @@ def config_tables(run: Run) -> Html:
         "tr",
         tag("th", "key"),
         tag("th", "this run" if run.results is None else "this evaluation"),
-        tag("th", f"{name}"),
+        tag("th", name),
     )
     table = tag("table", tag("thead", head), tag("tbody", rows), class_="config")
     every = [tag("tr", tag("th", tag("code", key)), _value(value)) for key, value in config.items()]
@@ -105,13 +92,12 @@ def machines(run: Run) -> Html | None:
     if not starts:
         return None
     last = starts[-1]
-    versions = [(name, version) for name, version in last["versions"].items()]
     gpus = last.get("gpus", [])
     rows = [
         ("driver", f"{last['host']}: {last['cpu']}, {last['cores']} cores, {last['memory_gib']:g} GiB"),
         ("accelerators", ", ".join(gpus) if gpus else "none on the driver's machine"),
         ("Python", last["python"]),
-        *versions,
+        *last["versions"].items(),
         ("command", " ".join(last["command"])),
     ]
     table = tag(

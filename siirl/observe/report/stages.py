@@ -9,6 +9,7 @@ from siirl.observe.report.learning import tips_of
 from siirl.observe.report.markup import Html, tag
 from siirl.observe.report.numbers import mean_curve, quartile_curve
 from siirl.observe.report.run import Episodes, Run
+from siirl.observe.report.tables import numbers_table
 
 REASONS = ("bad", "c5", "c3", "c6", "c7", "c8")
 OUTCOMES = (("good", "success"), ("bad", "failure"))
@@ -118,7 +119,7 @@ def _times_table(columns: dict[str, np.ndarray], lasted: np.ndarray) -> Html:
     return tag(
         "figure",
         tag("figcaption", tag("h3", "Time per stage")),
-        tag("div", tag("table", tag("thead", head), tag("tbody", rows), class_="numbers"), class_="scroll"),
+        numbers_table(head, rows),
         tag("p", "Sums over all steps; medians over the steps in which the stage took place.", class_="how"),
         class_="card",
     )

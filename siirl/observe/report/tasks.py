@@ -3,10 +3,11 @@
 import numpy as np
 
 from siirl.observe.report.axes import percent
-from siirl.observe.report.headline import ENDS, interval
-from siirl.observe.report.markup import Child, Html, number, tag
-from siirl.observe.report.numbers import Rate, rate_of
+from siirl.observe.report.headline import ENDS
+from siirl.observe.report.markup import Child, Html, tag
+from siirl.observe.report.numbers import rate_of
 from siirl.observe.report.run import Episodes, Run
+from siirl.observe.report.tables import numbers_figure, rate_cell
 
 
 def tasks_table(run: Run) -> Html | None:
@@ -32,13 +33,21 @@ def tasks_table(run: Run) -> Html | None:
             cells.append(tag("td", percent(trained.kept.mean()) if len(trained) else "—"))
         cells.append(tag("td", f"{np.median(episodes.column('steps')):.0f}"))
         rows.append(tag("tr", cells))
-    how = (
-        "Success and its Wilson 95 % interval, with the number of episodes. Validation: the first and the last one (a dropped "
-        f"episode counts as a failure). Training: the first and the last {percent(ENDS)} of the steps that rolled the task out, "
-        "without dropped episodes. Kept: the share of its training episodes whose group passed the filter. Length: median of all "
-        "episodes, simulator steps."
-    )
+    told = [text for split, text in TOLD.items() if has[split]]
+    rates = "Success and its Wilson 95 % interval, with the number of episodes."
+    how = " ".join([rates, *told, "Length: median of all episodes, simulator steps."])
     return numbers_figure(tag("tr", heads), rows, how)
+
+
+TOLD = {
+    "val": "Validation: the first and the last one; a dropped episode counts as a failure.",
+    "eval": "A dropped episode counts as a failure.",
+    "train": (
+        f"Training: the first and the last {percent(ENDS)} of the steps that rolled the task out, without dropped episodes. "
+        "Kept: the share of its training episodes whose group passed the filter."
+    ),
+}
+"""What the caption says of the columns of a split."""
 
 
 def _cells(episodes: Episodes, split: str) -> list[Html]:
@@ -52,18 +61,6 @@ def _cells(episodes: Episodes, split: str) -> list[Html]:
     count = 1 if split == "val" else max(1, round(len(steps) * ENDS))
     first, last = (episodes.where(np.isin(episodes.step, chosen)) for chosen in (steps[:count], steps[-count:]))
     return [rate_cell(rate_of(first)), rate_cell(rate_of(last)) if len(steps) > 1 else tag("td", "—")]
-
-
-def rate_cell(rate: Rate | None) -> Html:
-    """A cell with a rate, its interval as a bar, and its numbers."""
-    if rate is None:
-        return tag("td", "—")
-    low, high = rate.interval
-    span = tag("i", class_="range", style=f"left:{number(low * 100)}%;width:{number((high - low) * 100)}%")
-    mark = tag("i", class_="mark", style=f"left:{number(rate.value * 100)}%")
-    return tag(
-        "td", tag("b", percent(rate.value)), tag("span", span, mark, class_="interval"), tag("small", interval(rate))
-    )
 
 
 def _from_metrics(run: Run) -> Html | None:
@@ -81,9 +78,3 @@ def _from_metrics(run: Run) -> Html | None:
     return numbers_figure(
         heads, rows, f"{prefix}<task> of metrics.jsonl; no intervals, because the episodes were not kept."
     )
-
-
-def numbers_figure(heads: Html, rows: list[Html], how: str) -> Html:
-    """A table of numbers, and how they were computed."""
-    table = tag("table", tag("thead", heads), tag("tbody", rows), class_="numbers")
-    return tag("figure", tag("div", table, class_="scroll"), tag("p", how, class_="how"), class_="card wide")

@@ -125,7 +125,10 @@ class SwanLab:
 
 
 class Trackio:
-    """Trackio, which keeps runs in a database of the user's, and at a Space or server if its environment names one."""
+    """Trackio, which keeps runs in a database of the user's, and at a Space or server if its environment names one.
+
+    It knows a run by its name alone, which therefore ends with a part of the run's id; runs of one name are a group.
+    """
 
     def __init__(self, start: Start, offline: bool, say: Say) -> None:
         if offline:
@@ -133,11 +136,11 @@ class Trackio:
                 os.environ.pop(variable, None)
         import trackio
 
-        resume = "allow" if start.resumed else "never"
+        name, resume = f"{start.name}-{start.run_id[:6]}", "allow" if start.resumed else "never"
         self._run = trackio.init(
-            project=start.project, name=start.name, resume=resume, config=start.config, embed=False
+            project=start.project, name=name, group=start.name, resume=resume, config=start.config, embed=False
         )
-        say(f"`trackio show --project {start.project}` shows the run {start.name}")
+        say(f"`trackio show --project {start.project}` shows the run {name}")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """See `Service.log`."""

@@ -53,8 +53,9 @@ class Caption:
         self._font = ImageFont.load_default(FONT_SIZE)
         self._steps = np.concatenate([[0], np.cumsum(trajectory.executed, dtype=np.int64)])
         self._rewards = np.concatenate([[0.0], np.cumsum(trajectory.rewards.sum(axis=-1, dtype=np.float64))])
-        lines = self._wrapped(trajectory.summary.spec.instruction)
-        self._empty = Image.new("RGB", (width, 2 * MARGIN + LINE * (len(lines) + 1)))
+        instruction = trajectory.summary.spec.instruction
+        lines = _wrapped(instruction, self._font, width)
+        self._empty = Image.new("RGB", (width, text_height(instruction, width)))
         self._last_line = MARGIN + LINE * len(lines)
         draw = ImageDraw.Draw(self._empty)
         for number, line in enumerate(lines):
@@ -78,13 +79,19 @@ class Caption:
             )  # with one for each action, the first is the observation's
         return "   ".join(parts)
 
-    def _wrapped(self, text: str) -> list[str]:
-        """The text in lines that fit."""
-        lines = [""]
-        for word in text.split():
-            longer = f"{lines[-1]} {word}".strip()
-            if self._font.getlength(longer) <= self._width - 2 * MARGIN or not lines[-1]:
-                lines[-1] = longer
-            else:
-                lines.append(word)
-        return lines
+
+def text_height(instruction: str, width: int) -> int:
+    """Of the text below frames of a width, pixels."""
+    return 2 * MARGIN + LINE * (len(_wrapped(instruction, ImageFont.load_default(FONT_SIZE), width)) + 1)
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """The text in lines that fit."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width - 2 * MARGIN or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines

@@ -20,8 +20,8 @@ def test_every_problem_of_the_config_is_a_line_with_its_fix(policy: Path, tmp_pa
     assert first == Line(
         "fail",
         "config",
-        "data.shufle=true: allowed: no such key; allowed are the keys listed by `python -m "
-        "siirl.config.reference` (docs/config.md)",
+        "data.shufle=true: allowed: a key that `python -m siirl.config.reference` lists (docs/config.md); there is none of "
+        "this name",
         "did you mean data.shuffle?",
     )
     assert (second.level, second.text.startswith("algorithm.gamma=0.9: allowed:")) == ("fail", True)

@@ -1,5 +1,7 @@
 """The page of an evaluation: what it is of, and nothing of what only training has."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,8 +9,10 @@ import pytest
 from siirl.config.evaluation import meaning
 from siirl.config.load import config_to_yaml, load_config
 from siirl.observe.episodes import EpisodeLog, EpisodeRow
+from siirl.observe.pairing import cells
 from siirl.observe.report import REPORT, write_report
-from siirl.observe.results import write_results
+from siirl.observe.results import results, write_results
+from siirl.observe.statistics import Pairs
 from siirl.training.checkpoint import CONFIG
 from tests.observe.episodes import summary
 from tests.observe.report.test_markup import Seen
@@ -20,7 +24,8 @@ def folder(tmp_path: Path) -> Path:
     return evaluated(tmp_path / "night", "evaluate.split=holdout")
 
 
-def evaluated(folder: Path, *overrides: str) -> Path:
+def evaluated(folder: Path, *overrides: str, successes: Sequence[str] = ("10",)) -> Path:
+    """With the successes of each task's trials, 1 or 0."""
     folder.mkdir()
     run = ["trainer.experiment_name=quick", "data.train_batch_size=4"]
     run += [
@@ -31,11 +36,17 @@ def evaluated(folder: Path, *overrides: str) -> Path:
     (folder / CONFIG).write_text(config_to_yaml(config))
     mode = "sampled" if config.evaluate.do_sample else "greedy"
     settings = {"evaluate.suites": {"libero_spatial": "libero_spatial"}} | meaning(config)
-    write_results(folder, {"policy": "/runs/night/global_step_4", "mode": mode, "settings": settings})
+    header = {"policy": "/runs/night/global_step_4", "weights": folder.name, "mode": mode, "settings": settings}
+    rows = [
+        replace(EpisodeRow.of(summary(digit == "1", task_id=task), 0, "eval"), trial_id=trial)
+        for task, digits in enumerate(successes)
+        for trial, digit in enumerate(digits)
+    ]
     log = EpisodeLog(folder)
-    for success in (True, False):
-        log.add(EpisodeRow.of(summary(success), 0, "eval"))
+    for row in rows:
+        log.add(row)
     log.close()
+    write_results(folder, {"complete": True} | header | results(rows))
     return folder
 
 
@@ -64,3 +75,35 @@ def test_its_config_has_what_an_evaluation_reads(folder: Path) -> None:
         assert f"<code>{key}</code>" in html
     for key in ("val_kwargs.do_sample", "optim.lr", "train_batch_size", "experiment_name"):
         assert key not in html
+
+
+def test_captions_explain_the_columns_that_there_are(folder: Path, made_up: Path, tmp_path: Path) -> None:
+    of_training = ("Training: the first", "Kept: ", "Groups kept: ", "Time: ", "Validation: ")
+    for page_text in (text(folder), text(folder, evaluated(tmp_path / "other"))):
+        assert not any(part in page_text for part in of_training)
+    assert "Training: the first" in text(made_up)
+    assert all(part in text(made_up, folder) for part in ("Groups kept: ", "Time: "))
+
+
+def test_films_that_nobody_asked_for_are_told_as_such(folder: Path, tmp_path: Path) -> None:
+    key = "actor_rollout_ref.embodied.env.val_video_cfg.save_video"
+    assert f"no films: none were asked for ({key}=true)." in text(folder)
+    asked = evaluated(tmp_path / "asked", f"{key}=true")
+    assert "no films: no episode has a video that is still there" in text(asked)
+
+
+def test_two_evaluations_are_compared_trial_by_trial(tmp_path: Path) -> None:
+    start = evaluated(tmp_path / "start", successes=("1100110000", "0000000000"))
+    trained = evaluated(tmp_path / "trained", successes=("1111111000", "1111110000"))
+    html = page(start, trained)
+    assert "<h1>Evaluations compared</h1>" in html
+    assert "A = start, B = trained" in html
+    for pairs in (Pairs(4, 0, 3, 3), Pairs(0, 0, 6, 4), Pairs(4, 0, 9, 7)):
+        assert "".join(f"<td>{cell}</td>" for cell in cells(pairs)) in html
+
+
+def test_evaluations_of_other_trials_have_no_paired_difference(folder: Path, tmp_path: Path) -> None:
+    longer = evaluated(tmp_path / "longer", successes=("101",))
+    found = text(folder, longer)
+    assert "No paired difference: " in found
+    assert "they ran other trials" in found

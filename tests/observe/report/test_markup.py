@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siirl.observe.report.axes import axis, count, percent, plain, seconds, steps_axis
+from siirl.observe.report.axes import axis, count, percent, plain, seconds, steps_axis, whole
 from siirl.observe.report.markup import join, tag
 
 
@@ -50,6 +50,14 @@ def test_an_axis_holds_its_values_between_few_round_ticks(values: list[float]) -
     assert all(-1e-6 <= place <= 1000 + 1e-6 for place in places)
     assert 2 <= len(found.ticks) <= 7
     assert list(found.ticks) == sorted(set(found.ticks))
+    assert [float(found.written(tick)) for tick in found.ticks] == list(found.ticks)
+
+
+def test_ticks_that_are_close_to_each_other_do_not_read_alike() -> None:
+    rates = axis([1e-5, 9.92e-6], "", plain)
+    assert [rates.written(tick) for tick in rates.ticks] == ["9.92e-6", "9.94e-6", "9.96e-6", "9.98e-6", "1e-5"]
+    lengths = axis([0, 9], "steps", whole)
+    assert [lengths.written(tick) for tick in lengths.ticks] == ["0", "2.5", "5", "7.5", "10"]
 
 
 @pytest.mark.parametrize(("last", "ticks"), [(1, (1,)), (6, (1, 2, 3, 4, 5, 6)), (200, (50, 100, 150, 200))])
@@ -59,7 +67,7 @@ def test_steps_are_ticked_in_whole_numbers(last: int, ticks: tuple[int, ...]) ->
 
 def test_numbers_are_written_for_people() -> None:
     assert [plain(value) for value in (0, 0.123456, 12.3456, 5e-6, 123456, float("nan"))] == [
-        *("0", "0.123", "12.3", "5e-6", "1.2e5", "—"),
+        *("0", "0.123", "12.3", "5e-6", "1.23e5", "—"),
     ]
     assert [seconds(value) for value in (0.0102, 0.24, 48.2, 140, 840, 12000)] == [
         *("10 ms", "0.24 s", "48 s", "2 min 20 s", "14 min", "3 h 20 min"),

@@ -129,6 +129,8 @@ def test_a_real_browser_shows_it_without_complaint(page: Path, made_up: Path, im
                 assert size == [width, width], "no horizontal scroll"
                 outside = "[...document.querySelectorAll('svg *, .card, h1, p')].filter(e => !e.closest('.scroll')"
                 assert tab.evaluate(f"return {outside} && e.getBoundingClientRect().right > {width + 1}).length") == 0
+                left = "e.getBoundingClientRect().left < e.closest('.card').getBoundingClientRect().left"
+                assert tab.evaluate(f"return [...document.querySelectorAll('.y span')].filter(e => {left}).length") == 0
                 assert tab.messages() == []
         tab.open(page, 1280)
         tab.evaluate(

@@ -4,8 +4,11 @@ import importlib
 import json
 import logging
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,14 +21,19 @@ LEFT = {"wandb": "run/wandb/*/*.wandb", "swanlab": "run/swanlog/*/*.swanlab", "t
 """What each leaves on the disk."""
 
 
-@pytest.fixture(params=SERVICES)
-def service(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    pytest.importorskip(request.param)
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the user's is read or written."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setenv("SWANLAB_API_KEY", "a" * 40)
+
+
+@pytest.fixture(params=SERVICES)
+def service(request: pytest.FixtureRequest, home: None) -> str:
+    pytest.importorskip(request.param)
     return request.param
 
 
@@ -70,6 +78,19 @@ def test_a_run_is_recorded_offline_and_resumed(service: str, tmp_path: Path, mon
         printed = (tmp_path / "run" / "trackers" / f"{service}.log").read_text()
         assert tracker._process.wait() == 0, printed
     assert list(tmp_path.glob(LEFT[service]))
+
+
+@pytest.mark.usefixtures("home")
+def test_trackio_which_knows_runs_by_their_names_keeps_two_of_one_name_apart(tmp_path: Path) -> None:
+    pytest.importorskip("trackio")
+    for run_id, resumed in (("1stabcdefg", False), ("2ndabcdefg", False), ("1stabcdefg", True)):
+        tracker = RemoteTracker("trackio", replace(start(tmp_path, resumed), run_id=run_id))
+        tracker.log(1, {"val/success_rate": 0.5})
+        tracker.close()
+    (file,) = (tmp_path / "trackio").glob("project*.db")
+    with closing(sqlite3.connect(file)) as database:
+        names = database.execute("SELECT run_name FROM metrics").fetchall()
+    assert sorted(names) == [("name-1stabc",), ("name-1stabc",), ("name-2ndabc",)]
 
 
 @pytest.mark.usefixtures("address")
