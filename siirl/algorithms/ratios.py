@@ -18,5 +18,5 @@ def masked_log_ratio(above: Tensor, below: Tensor, mask: Tensor) -> Tensor:
 def k3(log_ratio: Tensor) -> Tensor:
     """(r − 1) − log r ≥ 0: Schulman's estimator of KL(below ‖ above) from draws of ``below``
     (http://joschu.net/blog/kl-approx.html)."""
-    bounded = torch.expm1(log_ratio.clamp(max=LARGEST_LOG_RATIO))
-    return (bounded - log_ratio).clamp(min=0)  # only rounding is below
+    bounded = log_ratio.clamp(max=LARGEST_LOG_RATIO)
+    return (torch.expm1(bounded) - bounded).clamp(min=0)  # only rounding is below

@@ -7,18 +7,18 @@ policy step is spent on a finished episode.
 import math
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
-from siirl.data.trajectory import CANCELLED, EpisodeSpec, Trajectory
+from siirl.data.trajectory import CANCELLED, Trajectory
 from siirl.envs.base import StepResult
 from siirl.observe.timeline import Notebook
 from siirl.policies.base import ActionChunk, Policy, PolicyInputs, Sampling, stack_observations
 from siirl.roles.queue import EpisodeSource
-from siirl.roles.running import RunningEpisode, Weights
+from siirl.roles.running import Run, RunningEpisode, Weights
 from siirl.roles.slots import Died, EnvPool, Ready, Slots
 
 MAX_RETRIES = 3
@@ -26,21 +26,6 @@ MAX_RETRIES = 3
 
 GATED_POLL = 0.02
 """Seconds between looks at simulators that still reset while the policy waits for weights."""
-
-
-@dataclass
-class _Run:
-    """The state of one call of `Rollout.run`. Another thread may set ``cancelled``."""
-
-    queue: EpisodeSource
-    sampling: Sampling
-    after: int
-    bootstrap: str | None
-    gated: bool = True
-    cancelled: bool = False
-    running: dict[int, RunningEpisode] = field(default_factory=dict)
-    ready: deque[int] = field(default_factory=deque)
-    retries: Counter[EpisodeSpec] = field(default_factory=Counter)
 
 
 class Rollout:
@@ -87,7 +72,7 @@ class Rollout:
         self._seconds_acting = 0.0
         self._news = threading.Condition()
         self._weights: Weights | None = None
-        self._current: _Run | None = None
+        self._current: Run | None = None
 
     def release(self, step: int, version: int) -> None:
         """The weights of training step ``step`` are in place, after ``version`` optimizer steps.
@@ -119,7 +104,7 @@ class Rollout:
         Raises:
             RuntimeError: the simulator of one episode died more than `MAX_RETRIES` times.
         """
-        run = _Run(queue, sampling, after, bootstrap)
+        run = Run(queue, sampling, after, bootstrap)
         with self._news:
             self._current = run
         try:
@@ -152,7 +137,7 @@ class Rollout:
             answers = self._slots.wait(block=True)
             assert answers, "a pool that was asked answers"
 
-    def _start_next(self, run: _Run, slot: int) -> None:
+    def _start_next(self, run: Run, slot: int) -> None:
         """Hand the next waiting episode, if any, to a free slot."""
         if run.cancelled:
             return
@@ -164,7 +149,7 @@ class Rollout:
         run.running[slot] = RunningEpisode(spec, self.policy.chunk_len)
         self._slots.reset(slot, spec)
 
-    def _events(self, run: _Run) -> Sequence[Ready | Died]:
+    def _events(self, run: Run) -> Sequence[Ready | Died]:
         """What the simulators answered; waits while there is nothing else to do, at a closed gate for its opening as well."""
         if run.gated and self._may_act(run):
             self._open(run)
@@ -177,26 +162,27 @@ class Rollout:
                 self._news.wait_for(lambda: run.cancelled or self._may_act(run), patience)
         return events
 
-    def _may_act(self, run: _Run) -> bool:
+    def _may_act(self, run: Run) -> bool:
         """Whether the weights that the run waits for, or newer ones, are in place."""
         return self._weights is not None and self._weights.step >= run.after
 
-    def _open(self, run: _Run) -> None:
+    def _open(self, run: Run) -> None:
         run.gated = False
         self._slots.watch()
         self._slots.got_weights(list(run.running))
         for episode in run.running.values():
             episode.skip_wait()
 
-    def _handle(self, run: _Run, events: Sequence[Ready | Died]) -> Iterator[Trajectory]:
+    def _handle(self, run: Run, events: Sequence[Ready | Died]) -> Iterator[Trajectory]:
         """Take note of answers, and start new episodes where one ended."""
         for event in events:
             if isinstance(event, Died):
                 self._restart(run, event)
             else:
                 yield from self._observe(run, event)
+        yield from self._value_last(run)
 
-    def _restart(self, run: _Run, event: Died) -> None:
+    def _restart(self, run: Run, event: Died) -> None:
         """Run the lost episode, if there was one in the slot, again from its spec."""
         if event.slot not in run.running or run.cancelled:
             return
@@ -210,7 +196,7 @@ class Rollout:
         run.queue.put_back(spec)
         self._start_next(run, event.slot)
 
-    def _observe(self, run: _Run, event: Ready) -> Iterator[Trajectory]:
+    def _observe(self, run: Run, event: Ready) -> Iterator[Trajectory]:
         """Record what a slot returned; the trajectory if that ended the episode, else the slot becomes ready."""
         episode, result = run.running[event.slot], event.result
         success = ended = False
@@ -229,7 +215,7 @@ class Rollout:
         else:
             run.ready.append(event.slot)
 
-    def _act(self, run: _Run) -> Iterator[Trajectory]:
+    def _act(self, run: Run) -> Iterator[Trajectory]:
         """Let the policy act on up to `max_batch` ready slots; an episode whose actions or log-probs are not finite ends here."""
         slots = [run.ready.popleft() for _ in range(min(len(run.ready), self.max_batch))]
         episodes = [run.running[slot] for slot in slots]
@@ -273,28 +259,39 @@ class Rollout:
         )
         return self.policy.prepare(obs)
 
-    def _end(self, run: _Run, slot: int, success: bool, drop_reason: str | None) -> Iterator[Trajectory]:
+    def _end(self, run: Run, slot: int, success: bool, drop_reason: str | None) -> Iterator[Trajectory]:
         """End the episode in ``slot``, which goes on with another one at once."""
         episode = run.running.pop(slot)
         self._start_next(run, slot)
         goes_on = run.bootstrap == "always" or (run.bootstrap == "standard" and episode.truncated)
         if goes_on and drop_reason is None and episode.values:
-            drop_reason = self._bootstrap(episode)
+            run.unvalued.append((episode, success))
+        else:
+            yield self._finish(run, episode, success, drop_reason)
+
+    def _value_last(self, run: Run) -> Iterator[Trajectory]:
+        """Give the episodes that just ended the value of their last observation, for what would have come, up to `max_batch` of
+        them in a forward; without one they are dropped."""
+        while ended := run.unvalued[: self.max_batch]:
+            del run.unvalued[: self.max_batch]
+            began = time.monotonic()
+            inputs = self._prepare([episode for episode, _ in ended])
+            with self.lock:
+                values = self.policy.value(inputs).cpu().numpy()
+            now = time.monotonic()
+            self._seconds_acting += now - began
+            self._notebook.note("policy", "policy", began, now, len(ended))
+            for (episode, success), value in zip(ended, values, strict=True):
+                episode.values.append(value)
+                dropped = None if np.isfinite(value).all() else "nan_value"
+                yield self._finish(run, episode, success, dropped)
+
+    def _finish(self, run: Run, episode: RunningEpisode, success: bool, drop_reason: str | None) -> Trajectory:
+        """The trajectory of an episode that ended."""
         weights = self._weights or Weights(step=-1, version=0)  # cancelled before there were any
-        yield episode.finish(success, weights, run.retries[episode.spec], drop_reason)
+        return episode.finish(success, weights, run.retries[episode.spec], drop_reason)
 
-    def _bootstrap(self, episode: RunningEpisode) -> str | None:
-        """Append the value of an episode's last observation, for what would have come; a drop reason if it has none."""
-        began = time.monotonic()
-        inputs = self._prepare([episode])
-        with self.lock:
-            episode.values.append(self.policy.value(inputs)[0].cpu().numpy())
-        ended = time.monotonic()
-        self._seconds_acting += ended - began
-        self._notebook.note("policy", "policy", began, ended)
-        return None if np.isfinite(episode.values[-1]).all() else "nan_value"
-
-    def _give_up(self, run: _Run) -> Iterator[Trajectory]:
+    def _give_up(self, run: Run) -> Iterator[Trajectory]:
         """End what runs after a cancel. An episode that its last answer finished is as good as any."""
         while self._slots.under_way:
             yield from self._handle(run, self._slots.wait(block=True))

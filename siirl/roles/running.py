@@ -1,12 +1,15 @@
-"""An episode while it runs: what is recorded of it until it becomes a trajectory."""
+"""Episodes while they run: what is recorded of one until it becomes a trajectory, and where all of a run are."""
 
 import time
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from siirl.data.trajectory import EpisodeSpec, EpisodeSummary, Trajectory
 from siirl.envs.base import EnvObs, StepResult
+from siirl.policies.base import Sampling
+from siirl.roles.queue import EpisodeSource
 
 
 @dataclass(frozen=True)
@@ -125,3 +128,28 @@ class RunningEpisode:
             return None
         values = np.stack([*self.values, np.zeros_like(self.values[0])]).astype(np.float32)
         return values[: chunks + 1]
+
+
+@dataclass
+class Run:
+    """The state of one call of `siirl.roles.rollout.Rollout.run`, whose arguments are the first four.
+
+    Attributes:
+        gated: whether it waits for weights.
+        cancelled: another thread may set it.
+        running: the episode in each slot that has one.
+        ready: slots whose observation waits for the policy.
+        retries: how often each episode was started again.
+        unvalued: episodes that ended, and whether with success, whose last observation is still to be valued.
+    """
+
+    queue: EpisodeSource
+    sampling: Sampling
+    after: int
+    bootstrap: str | None
+    gated: bool = True
+    cancelled: bool = False
+    running: dict[int, RunningEpisode] = field(default_factory=dict)
+    ready: deque[int] = field(default_factory=deque)
+    retries: Counter[EpisodeSpec] = field(default_factory=Counter)
+    unvalued: list[tuple[RunningEpisode, bool]] = field(default_factory=list)

@@ -71,7 +71,6 @@ class Trainer(Generic[E]):
         self.objective = Objective(policy, config, device, reference)
         trained = [(name, p) for name, p in policy.model.named_parameters() if p.requires_grad]
         self.parameters = [p for _, p in trained]
-        self.policy_parameters = [p for name, p in trained if not name.startswith(PREFIX)]
         noise = [p for name, p in trained if name.startswith(NOISE_PREFIX)]
         self.fixed = [] if config.actor_rollout_ref.model.action_noise.lr else noise
         network = [p for name, p in trained if not name.startswith(BESIDE)]
@@ -157,18 +156,18 @@ class Trainer(Generic[E]):
         units = Units(*self._over_ranks(torch.tensor(counts, device=self.device).sum(dim=0)).tolist())
         assert units.ratios > 0, "no episode of the mini-batch executed an action"
         share = objective.weighted(share, units)
+        warming = self.version < self.config.critic.warmup_steps
         sums = torch.zeros(len(objective.names), dtype=torch.float64, device=self.device)
         for micro in micro_batches(share, self.actor.ppo_micro_batch_size_per_gpu, self.policy.action_dim):
             loss, found = objective(micro, units)
             # FSDP averages gradients over ranks, and the loss is a part of the mean over the mini-batch on all of them.
-            (loss * self.ranks.actors).backward()
+            (loss * self.ranks.actors).backward(inputs=self._value_head() if warming else None)
             self.offload.take_gradients(self.parameters)
             sums += found
         totals = dict(zip(objective.names, self._over_ranks(sums).tolist(), strict=True))
         assert (totals["ratios"], totals.get("values", 0)) == (units.ratios, units.values)
         self.offload.give_gradients()
-        warming = self.version < self.config.critic.warmup_steps
-        for parameter in self.policy_parameters if warming else self.fixed:
+        for parameter in self.fixed:
             parameter.grad = None  # and so AdamW leaves it alone, and the clipped norm is that of what moves
         norm = float(whole(clip_grad_norm_(self.parameters, self.actor.grad_clip)))
         # These numbers are sums over all ranks, so that all ranks decide alike.
@@ -177,6 +176,10 @@ class Trainer(Generic[E]):
             self._step()
         self.optimizer.zero_grad(set_to_none=True)
         return {**totals, "grad_norm": norm, "taken": float(taken)}
+
+    def _value_head(self) -> list[torch.nn.Parameter]:
+        """What learns in warm-up, so that backward passes go no further; between a forward and its backward, whole parameters."""
+        return [parameter for name, parameter in self.policy.model.named_parameters() if name.startswith(PREFIX)]
 
     def _step(self) -> None:
         self.optimizer.param_groups[0]["lr"] = self.learning_rate(self.version)  # the others have rates of their own

@@ -70,7 +70,7 @@ class NodeWorker:
         self._threads = config.trainer.cpu_threads or cores
         self._config, self._device, self._store = config, torch.device(device), store
         self._notebook = Notebook(f"slot {seat.slot.index}")
-        self._per_action = REWARDS.get(config.algorithm.reward).per_action
+        self._reward = REWARDS.get(config.algorithm.reward)
         self._trainer: Trainer[Any] | None = None
         self._rollout: Rollout | None = None
         self._embedder: Embedder | None = None
@@ -131,12 +131,13 @@ class NodeWorker:
         """Yields a summary for each finished episode, followed by its trajectory if ``keep``; the summary then holds what
         advantages are estimated from, else its actions."""
         _use_threads(1)
-        bootstrap = self._config.algorithm.bootstrap_type if keep else None
+        # after a final reward nothing is to come, and a value of it would not be looked at
+        bootstrap = self._config.algorithm.bootstrap_type if keep and not self._reward.final else None
         for trajectory in self.rollout.run(queue, sampling, after, bootstrap):
             if reel is not None:
                 self._recorder.offer(reel, trajectory)
             if keep:
-                rewards = trajectory.rewards if self._per_action else None
+                rewards = trajectory.rewards if self._reward.per_action else None
                 yield replace(trajectory.summary, actions=None, rewards=rewards, values=trajectory.values)
                 yield trajectory
             else:

@@ -66,6 +66,8 @@ OPTIONS: dict[str, tuple[tuple, Callable[[Any], Any]]] = {
     "algorithm.gamma": ((0.5, 0.99, 1.0), lambda x: advantages(gamma=x)),
     "algorithm.lam": ((0.0, 0.95, 1.0), lambda x: advantages(lam=x)),
     "algorithm.reward_type": (("chunk_level", "action_level"), lambda x: advantages(reward_type=x)),
+    "algorithm.bootstrap_type": (("standard", "always"), lambda x: advantages(bootstrap_type=x)),
+    "algorithm.reward_scale": ((1.0, 5.0), lambda x: advantages(reward_scale=x)),
     "algorithm.normalize_advantages": ((True, False), lambda x: advantages(normalize_advantages=x)),
     "algorithm.norm_adv_by_std_in_grpo": (
         (True, False),
@@ -81,6 +83,15 @@ OPTIONS: dict[str, tuple[tuple, Callable[[Any], Any]]] = {
     "critic.clip": ((None, 0.2, 0.5), lambda x: values(clip=x)),
     "critic.huber_delta": ((0.5, 10.0), lambda x: values(delta=x)),
 }
+
+
+NO_ESTIMATOR_READS = ("algorithm.workflow_type", "algorithm.reward")
+"""What the rewards are is told by their own tests; there is one workflow."""
+
+
+def test_no_option_of_an_estimator_or_a_ratio_is_left_out() -> None:
+    options = {key for key in KEYS if key.startswith("algorithm.") and key.count(".") == 1}
+    assert options - set(NO_ESTIMATOR_READS) <= OPTIONS.keys()
 
 
 @pytest.mark.parametrize("key", OPTIONS)

@@ -11,6 +11,7 @@ from siirl.client.main_dag import main
 from siirl.config.schema import Config
 from siirl.dag.pipelines import estimate_advantages
 from siirl.data.trajectory import Episode, EpisodeSpec, EpisodeSummary
+from siirl.policies.openvla_oft import OpenVLAOFT
 from tests.workers.runs import ENV, EXACT, GENTLE, INLINE, TOY, assert_same_weights, command_line, log_of, weights_of
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -56,6 +57,20 @@ def test_ppo_trains_policy_and_values(tmp_path: Path, policy: Path, settings: di
     assert head
     if settings.get("algorithm.reward") != "env":  # this simulator pays nothing
         assert any((one[name] != two[name]).any() for name in head)
+
+
+@pytest.mark.parametrize(("reward", "valued"), [("sparse", True), ("srpo", False)])
+def test_last_observations_are_valued_only_where_something_is_to_come(
+    tmp_path: Path, policy: Path, monkeypatch: pytest.MonkeyPatch, reward: str, valued: bool
+) -> None:
+    rows: list[int] = []
+    value = OpenVLAOFT.value
+    monkeypatch.setattr(OpenVLAOFT, "value", lambda self, x: (rows.append(len(x["images"])), value(self, x))[1])
+    cut_off = {f"{ENV}.max_steps": 8, "trainer.total_training_steps": 1}
+    pixels = {"algorithm.reward": reward, "actor_rollout_ref.embodied.video_encoder": "pixels"}
+    (row,) = run(tmp_path, policy, PPO, cut_off, pixels)
+    assert sum(rows) == round(4 * (1 - row["env/termination_rate"])) * valued
+    assert row["env/termination_rate"] < 1
 
 
 @pytest.mark.parametrize("settings", [{}, PPO, PPO | OF_ACTIONS], ids=["grpo", "ppo", "ppo, actions"])

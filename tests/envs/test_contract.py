@@ -150,8 +150,12 @@ def check_observation(case: Case, obs: EnvObs, slots: int, wrist: bool) -> None:
     assert obs.states.dtype == np.float32
     assert np.isfinite(obs.states).all()
     assert len(obs) == slots
-    assert obs.wrist_images is None or obs.wrist_images.shape == (slots, size, size, 3)
-    assert not wrist or obs.wrist_images is None or obs.wrist_images.dtype == np.uint8
+    if wrist:
+        assert obs.wrist_images is not None
+        assert obs.wrist_images.shape == (slots, size, size, 3)
+        assert obs.wrist_images.dtype == np.uint8
+    else:
+        assert obs.wrist_images is None
 
 
 def test_tasks_are_listed_and_sized(case: Case) -> None:

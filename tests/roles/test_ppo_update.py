@@ -134,6 +134,18 @@ def test_warm_up_trains_the_value_head_alone() -> None:
         assert (len(moved) > 2) == (step == 1)
 
 
+def test_in_warm_up_no_gradient_of_the_policy_is_computed() -> None:
+    policy, reached = Valuing(), set()
+    for name, parameter in policy.model.named_parameters():
+        parameter.register_post_accumulate_grad_hook(lambda _, name=name: reached.add(name))
+    trainer: Trainer[Trajectory] = Trainer(policy, ppo_config(warmup_steps=1), CPU)
+    episodes = play(policy, trainer.config, CHUNKS)
+    trainer.update(episodes, CHUNKS, returns_of(episodes), list)
+    assert reached == {"value_head.weight", "value_head.bias"}
+    trainer.update(episodes, CHUNKS, returns_of(episodes), list)
+    assert "embed.weight" in reached
+
+
 def test_the_policys_own_warm_up_follows_that_of_the_values() -> None:
     config = ppo_config(warmup_steps=3)
     config.actor_rollout_ref.actor.optim.lr_warmup_steps = 2

@@ -3,19 +3,26 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.distributed.tensor import DTensor
 
+from siirl.config.schema import CriticConfig
+from siirl.data.trajectory import Target, Trajectory
 from siirl.policies.base import Sampling, ValueHeadSettings
 from siirl.policies.value_head import add_value_head
+from siirl.roles.trainer import Trainer
 from siirl.training.dcp import MODEL, load_tensors, save_tensors
 from siirl.training.fsdp import ALONE, Ranks, full_parameters, shard
 from siirl.training.weight_sync import WeightSync
 from tests.training.ranks import CPU, on_ranks
+from tests.training.updates import play, small_config
 
 WORK = [("openvla-oft", 0), ("openvla", 0), ("openvla-oft", 4)]
 """Policies, and ranks of their adapters."""
+WARM = [work for work in WORK if work[0] == "openvla-oft"]
+CHUNKS = [2, 1, 1, 1]
 
 
 def build(kind: str, lora_rank: int) -> Any:
@@ -97,6 +104,38 @@ def test_two_ranks_train_the_head_as_one_does_and_a_third_acts_with_it(
     inputs = inputs_of(acting)
     assert torch.equal(acting.value(inputs), restored.value(inputs))
     assert acting.value(inputs).abs().min() > 1e-3
+
+
+def warm_up(ranks: Ranks, folder: Path) -> None:
+    """Two updates of an optimizer step each, the first of the head alone."""
+    for kind, lora_rank in WARM:
+        policy, config = build(kind, lora_rank), small_config(ppo_micro_batch_size_per_gpu=2)
+        config.critic = CriticConfig(use_critic_model=True, warmup_steps=1)
+        trainer: Trainer[Trajectory] = Trainer(policy, config, CPU, ranks)
+        before = {name: tensor.clone() for name, tensor in full_parameters(policy.model, CPU)}
+        for update in range(2):
+            whole = build(kind, lora_rank)
+            episodes = play(whole, config, CHUNKS, image_size=32)
+            rng = np.random.default_rng(update)
+            targets = [Target(*rng.standard_normal((2, chunks)).astype(np.float32)) for chunks in CHUNKS]
+            trainer.update(episodes, CHUNKS, targets, list)
+            now = dict(full_parameters(policy.model, CPU))
+            moved = {name for name, tensor in now.items() if not torch.equal(tensor, before[name])}
+            assert any("value_head" in name for name in moved)
+            assert any("value_head" not in name for name in moved) == (update == 1)
+        torch.save(now, folder / f"{kind}{lora_rank}-{ranks.actors}-{ranks.rank}.pt")
+
+
+def test_two_ranks_warm_the_head_up_as_one_does(tmp_path: Path) -> None:
+    warm_up(ALONE, tmp_path)
+    on_ranks(2, 2, warm_up, tmp_path)
+    for kind, lora_rank in WARM:
+        alone, *two = (
+            torch.load(tmp_path / f"{kind}{lora_rank}-{which}.pt", weights_only=True) for which in ("1-0", "2-0", "2-1")
+        )
+        for name, tensor in alone.items():
+            for ours in two:
+                assert (ours[name] - tensor).norm() <= 1e-3 * tensor.norm().clamp(min=1), name
 
 
 def test_a_checkpoint_without_a_head_is_refused_by_a_run_with_one(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class ToyEnv:
     unused_keys: frozenset[str] = frozenset()
 
     def __init__(self, config: EnvConfig, wrist: bool = False) -> None:
-        self._size = config.image_size
+        self._size, self._wrist = config.image_size, wrist
         self._delay = 0.05 if config.env_name == "toy_slow" else 0.0
         self._place = 0.0
         self._steps = 0
@@ -122,7 +122,7 @@ class ToyEnv:
         image = np.zeros((1, self._size, self._size, 3), np.uint8)
         image[0, :, int(np.clip(self._place + 2, 0, 3.9) / 4 * self._size) :] = 200
         states = np.full((1, 8), self._place, np.float32)
-        return EnvObs(image, states, [INSTRUCTION])
+        return EnvObs(image, states, [INSTRUCTION], 255 - image if self._wrist else None)
 
     def _fault(self) -> str | None:
         """The kind of the fault that is planned for now; exit, error and hang happen here."""
@@ -172,4 +172,5 @@ class ToyPair(ToyEnv):
 
 def _stacked(rows: Sequence[EnvObs]) -> EnvObs:
     images, states = (np.concatenate([getattr(row, name) for row in rows]) for name in ("main_images", "states"))
-    return EnvObs(images, states, [INSTRUCTION] * len(rows))
+    wrist = [row.wrist_images for row in rows if row.wrist_images is not None]
+    return EnvObs(images, states, [INSTRUCTION] * len(rows), np.concatenate(wrist) if wrist else None)

@@ -47,7 +47,13 @@ def check_rendering(config: EnvConfig) -> None:
     """
     device, fix = ("cuda", GPU_DRIVER) if config.sim_backend == "gpu" else ("cpu", SOFTWARE_DRIVER)
     command = [sys.executable, "-c", PROBE, device]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        raise ValueError(
+            f"ManiSkill cannot draw on this machine with Vulkan: the driver gave no answer within {PATIENCE:g} s, of which it "
+            f"needs one of a core; if the machine is busy, try again; else {fix}"
+        ) from None
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise ValueError(f"ManiSkill cannot draw on this machine with Vulkan ({said[-1]}): {fix}")

@@ -49,6 +49,13 @@ def test_a_driver_that_crashes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         check_rendering(CPU)
 
 
+def test_a_driver_that_hangs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package, "PROBE", "import time; time.sleep(60)")
+    monkeypatch.setattr(package, "PATIENCE", 0.1)
+    with pytest.raises(ValueError, match=r"no answer within 0\.1 s.*mesa-vulkan-drivers"):
+        check_rendering(CPU)
+
+
 def test_the_command_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VK_ICD_FILENAMES", NO_DRIVER)
     done = subprocess.run([sys.executable, "-m", "siirl.envs.maniskill"], capture_output=True, text=True, check=False)
