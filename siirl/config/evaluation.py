@@ -17,6 +17,8 @@ from siirl.config.starvla import check_starvla
 
 FOLDER, SPLIT, SUITES = "evaluate.folder", "evaluate.split", "evaluate.suites"
 
+SPEED_OF_WORLD_MODELS = ("cpu_threads", "batch_size", "offload", "use_torch_compile")
+"""Their keys that change how fast they imagine, and what is imagined by no more than rounding."""
 MEANING = (
     "evaluate.split",
     "evaluate.rollout_epoch",
@@ -48,7 +50,7 @@ MEANING = (
     *(
         f"{ENV}.world_model.{field.name}"
         for field in fields(WorldModelConfig)
-        if field.name not in ("batch_size", "offload", "use_torch_compile")
+        if field.name not in SPEED_OF_WORLD_MODELS
     ),
 )
 """Keys that decide which episodes are run and how they go, beside suites and statistics. All others (simulators, machines,

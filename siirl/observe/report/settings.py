@@ -3,7 +3,7 @@
 from typing import Any
 
 from siirl.config.checks import EMBODIED, ENV
-from siirl.config.evaluation import FOLDER, MEANING, SUITES
+from siirl.config.evaluation import FOLDER, MEANING, SPEED_OF_WORLD_MODELS, SUITES
 from siirl.config.load import config_to_dict, read_config
 from siirl.config.problems import ConfigError, show
 from siirl.observe.report.headline import when
@@ -18,7 +18,7 @@ EVALUATED = (
     *MEANING,
     *(FOLDER, SUITES, "evaluate.policy", "actor_rollout_ref.model.path", "actor_rollout_ref.model.use_torch_compile"),
     *(f"{EMBODIED}.unnorm_key", f"{ENV}.env_name", f"{ENV}.num_envs", f"{ENV}.asset_dir", f"{ENV}.step_timeout"),
-    *(f"{ENV}.world_model.{name}" for name in ("batch_size", "offload", "use_torch_compile")),
+    *(f"{ENV}.world_model.{name}" for name in SPEED_OF_WORLD_MODELS),
     *(f"trainer.{name}" for name in ("nnodes", "n_gpus_per_node", "backend", "deterministic", "cpu_threads")),
     *("trainer.logger", "trainer.report", "actor_rollout_ref.rollout.pipeline_stage_num"),
 )
