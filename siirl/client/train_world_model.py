@@ -175,12 +175,13 @@ def initial_states(data: Rollouts) -> list[InitialState]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train and write the model folder; returns the exit code: 0 done, 2 for input that cannot work."""
+    """Train and write the model folder; returns the exit code: 0 done, 2 for input that cannot work, such as a learning rate by
+    which a loss ends in infinity."""
     args = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         result = run(args)
-    except ValueError as error:
+    except (ValueError, FloatingPointError) as error:
         print(error, file=sys.stderr)
         return 2
     for name, value in result.items():

@@ -99,6 +99,14 @@ def test_what_cannot_work_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_learning_rate_that_is_too_high_is_told(
+    rollouts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--autoencoder-lr", "1e30", "--autoencoder-steps", "40"]
+    assert main(["--rollouts", str(rollouts), "--out", str(tmp_path / "out"), *TINY, *given]) == 2
+    assert "the loss of the autoencoder is not finite; lower its learning rate" in capsys.readouterr().err
+
+
 def test_widths_that_the_networks_cannot_have_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--rollouts", "x", "--out", str(tmp_path), "--autoencoder-widths", "8,12"])

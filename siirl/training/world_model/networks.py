@@ -139,11 +139,12 @@ def fit_classifier(
 
     def loss() -> Tensor:
         rows = torch.cat([_draw(kind, half, generator) for kind in kinds])
-        real = data.pixels(rows).to(device)
-        with torch.no_grad():
-            seen = vae.decode(latents[rows].to(device)).clamp(-1, 1)
-        through = torch.rand(len(rows), generator=generator).to(device)[:, None, None, None] < 0.5
-        return F.binary_cross_entropy_with_logits(model.logits(torch.where(through, seen, real)), labels)
+        shown = data.pixels(rows).to(device)
+        through = torch.rand(len(rows), generator=generator) < 0.5
+        if through.any():
+            with torch.no_grad():
+                shown[through.to(device)] = vae.decode(latents[rows[through]].to(device))
+        return F.binary_cross_entropy_with_logits(model.logits(shown), labels)
 
     return fit("classifier", model, recipe, loss)
 
