@@ -63,12 +63,14 @@ class InitialStates:
         try:
             table = pq.read_table(folder / TABLE, schema=SCHEMA)
             with safe_open(folder / FRAMES, "numpy") as file:
-                self._shape = tuple(file.get_slice("frames").get_shape())
+                frames = file.get_slice("frames")
+                self._shape, kind = tuple(frames.get_shape()), frames.get_dtype()
         except (OSError, pa.ArrowException, SafetensorError) as error:
             raise ValueError(f"{folder} holds no readable {TABLE} and {FRAMES} ({error}); {HOW}") from error
-        if len(self._shape) != 4 or self._shape[0] != len(table) or self._shape[3] != 3:
+        if kind != "U8" or len(self._shape) != 4 or self._shape[0] != len(table) or self._shape[3] != 3:
             raise ValueError(
-                f"{folder}: {FRAMES} has frames {list(self._shape)}, but {TABLE} has {len(table)} rows; {HOW}"
+                f"{folder}: {FRAMES} has frames {kind} {list(self._shape)}, but {TABLE} has {len(table)} rows; allowed: a frame "
+                f"U8 [height, width, 3] for each row; {HOW}"
             )
         order = sorted(enumerate(table.to_pylist()), key=lambda row: (row[1]["trial_id"], row[0]))
         for number, row in order:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from siirl.envs.world_model.reward_model import RewardModel
 from siirl.envs.world_model.sampler import sample, schedule
-from siirl.envs.world_model.stdit3 import STDiT3
-from siirl.envs.world_model.vae import AutoencoderKL
+from siirl.envs.world_model.stdit3 import STDiT3, STDiT3Config
+from siirl.envs.world_model.vae import AutoencoderConfig, AutoencoderKL
 from siirl.envs.world_model.video_model import Imagined
 from siirl.envs.world_model.weights import (
     ActionStatistics,
@@ -73,7 +73,7 @@ class OpenSoraModel:
         statistics: ActionStatistics,
         settings: OpenSoraSettings,
     ) -> None:
-        _check(transformer, vae, statistics, settings)
+        check_parts(transformer.config, vae.config, statistics, settings)
         self.chunk, self.condition_frames, self.image_size = (
             settings.chunk,
             settings.condition_frames,
@@ -182,25 +182,27 @@ def normalised(frames: Tensor) -> Tensor:
     return frames.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def _check(transformer: STDiT3, vae: AutoencoderKL, statistics: ActionStatistics, settings: OpenSoraSettings) -> None:
+def check_parts(
+    transformer: STDiT3Config, vae: AutoencoderConfig, statistics: ActionStatistics, settings: OpenSoraSettings
+) -> None:
     """Raises ValueError for parts or settings that do not go together."""
-    if transformer.config.pad_action_num != settings.condition_frames:
+    if transformer.pad_action_num != settings.condition_frames:
         raise ValueError(
-            f"the world model was trained with {transformer.config.pad_action_num} condition frames (pad_action_num of its "
+            f"the world model was trained with {transformer.pad_action_num} condition frames (pad_action_num of its "
             f"config.json), but condition_frame_length is {settings.condition_frames}; set it to "
-            f"{transformer.config.pad_action_num}"
+            f"{transformer.pad_action_num}"
         )
-    if transformer.config.in_channels != vae.config.latent_channels:
+    if transformer.in_channels != vae.latent_channels:
         raise ValueError(
-            f"the transformer takes latents of {transformer.config.in_channels} channels, but the autoencoder's have "
-            f"{vae.config.latent_channels}; use the vae/ that the transformer was trained with"
+            f"the transformer takes latents of {transformer.in_channels} channels, but the autoencoder's have "
+            f"{vae.latent_channels}; use the vae/ that the transformer was trained with"
         )
-    if len(statistics.q01) != transformer.config.action_dim:
+    if len(statistics.q01) != transformer.action_dim:
         raise ValueError(
             f"the statistics are of actions of {len(statistics.q01)} numbers, but the world model takes "
-            f"{transformer.config.action_dim}; use the dataset_statistics.json that it was trained with"
+            f"{transformer.action_dim}; use the dataset_statistics.json that it was trained with"
         )
-    if settings.image_size % vae.config.downsampling:
+    if settings.image_size % vae.downsampling:
         raise ValueError(
-            f"image_size={settings.image_size} must be a multiple of {vae.config.downsampling}, the pixels per latent of vae/"
+            f"image_size={settings.image_size} must be a multiple of {vae.downsampling}, the pixels per latent of vae/"
         )

@@ -173,17 +173,24 @@ def read_statistics(file: Path) -> ActionStatistics:
     """The actions' quantiles, which lie under ``action``, or one level deeper.
 
     Raises:
-        ValueError: the file is missing or malformed, or the quantiles of some number are equal.
+        ValueError: the file is missing, malformed or of several data sets, or a quantile is no number or not below the other.
     """
     content = read_json(file)
+    if "action" not in content and len(content) > 1:
+        raise ValueError(
+            f"{file} holds statistics of {', '.join(content)}; give those alone that the world model was trained with, as "
+            "'action', in a file that world_model.stats_path names"
+        )
     entry = content if "action" in content else next(iter(content.values()), None)
     action = entry.get("action") if isinstance(entry, dict) else None
     quantiles = [action.get(key) if isinstance(action, dict) else None for key in ("q01", "q99")]
     if not all(isinstance(q, list) and q and all(isinstance(x, int | float) for x in q) for q in quantiles):
         raise ValueError(f"{file} must hold 'action' with lists 'q01' and 'q99'. {FIX}")
     q01, q99 = (np.asarray(q, np.float32) for q in quantiles)
-    if q01.shape != q99.shape or (q01 >= q99).any():
-        raise ValueError(f"{file}: every q01 must be below its q99; they are {q01.tolist()} and {q99.tolist()}. {FIX}")
+    if q01.shape != q99.shape or not (np.isfinite(q99 - q01).all() and (q01 < q99).all()):
+        raise ValueError(
+            f"{file}: every q01 must be a number below its q99; they are {q01.tolist()} and {q99.tolist()}. {FIX}"
+        )
     return ActionStatistics(q01, q99)
 
 

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from siirl.envs.opensora_wm import OpenSoraWorld
 from siirl.envs.world_model.opensora import OpenSoraModel, OpenSoraSettings
 from siirl.envs.world_model.sampler import sample, schedule
 from siirl.envs.world_model.weights import ActionStatistics, WorldModelFiles, save_world_model
+from tests.envs.world_model.folders import opensora_config, opensora_folder
 from tests.envs.world_model.parts import SIDE, STATISTICS, small_parts
 
 SETTINGS = OpenSoraSettings(chunk=3, image_size=SIDE, num_sampling_steps=2, dtype="fp32")
@@ -125,12 +127,13 @@ def test_loaded_bfloat16_stays_near(frames: torch.Tensor, actions: np.ndarray, t
     assert 0 < (found.memory.float() - expected).norm() / expected.norm() < 0.05
 
 
-def test_weights_wait_elsewhere(model: OpenSoraModel, frames: torch.Tensor) -> None:
+def test_weights_wait_elsewhere() -> None:
     """Offloading moves every parameter; ``meta`` stands for another device."""
-    moved = OpenSoraModel(*small_parts(), ACTION_STATISTICS, SETTINGS)
+    parts = small_parts()
+    moved = OpenSoraModel(*parts, ACTION_STATISTICS, SETTINGS)
     moved.to("meta")
     assert moved.device.type == "meta"
-    assert model.device.type == "cpu"
+    assert {tensor.device.type for part in parts for tensor in part.state_dict().values()} == {"meta"}
 
 
 def test_frames_of_another_size_are_refused(model: OpenSoraModel, frames: torch.Tensor) -> None:
@@ -163,3 +166,23 @@ def test_parts_that_do_not_fit_are_refused() -> None:
     short = ActionStatistics(np.zeros(6, np.float32), np.ones(6, np.float32))
     with pytest.raises(ValueError, match="actions of 6 numbers, but the world model takes 7"):
         OpenSoraModel(transformer, vae, reward_model, short, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"condition_frame_length": 2}, r"condition_frame_length is 2; set it to 4"),
+        ({"stats_path": "short.json"}, "actions of 1 numbers, but the world model takes 7"),
+        ({"stats_path": "none.json"}, "no dataset_statistics.json in .*none.json"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_weights_are_read(tmp_path: Path, change: dict, told: str) -> None:
+    config = opensora_config(opensora_folder(tmp_path))
+    (tmp_path / "short.json").write_text('{"action": {"q01": [0], "q99": [1]}}')
+    if "stats_path" in change:
+        change = {"stats_path": str(tmp_path / change["stats_path"])}
+    for file in (tmp_path / "model-00001.safetensors", tmp_path / "resnet_rm.pth"):
+        file.write_bytes(b"no weights")
+    OpenSoraWorld.tasks(config)
+    with pytest.raises(ValueError, match=told):
+        OpenSoraWorld.tasks(replace(config, world_model=replace(config.world_model, **change)))

@@ -184,8 +184,14 @@ def test_statistics(tmp_path: Path) -> None:
     for content, told in (
         ({}, "must hold 'action'"),
         ({"action": {"q01": [1.0]}}, "must hold 'action'"),
-        ({"action": {"q01": [1.0], "q99": [1.0]}}, "every q01 must be below its q99"),
-        ({"action": {"q01": [1.0], "q99": [2.0, 3.0]}}, "every q01 must be below its q99"),
+        ({"action": {"q01": [1.0], "q99": [1.0]}}, "every q01 must be a number below its q99"),
+        ({"action": {"q01": [1.0], "q99": [2.0, 3.0]}}, "every q01 must be a number below its q99"),
+        ({"action": {"q01": [float("nan")], "q99": [1.0]}}, "every q01 must be a number below its q99"),
+        ({"action": {"q01": [0.0], "q99": [float("inf")]}}, "every q01 must be a number below its q99"),
+        (
+            {"libero_spatial": STATISTICS, "libero_goal": STATISTICS},
+            "holds statistics of libero_spatial, libero_goal; ",
+        ),
     ):
         file.write_text(json.dumps(content))
         with pytest.raises(ValueError, match=told):
