@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
+from siirl.config.acting import executed_actions
 from siirl.config.checks import EMBODIED, ENV, check_max_steps, most_held_out
 from siirl.config.environments import REAL, TRAINING, VAL_ENV, declared, environments, group_share, seen_by, told_of
 from siirl.config.keys import KEYS, get_value, given, refuse
@@ -17,6 +18,8 @@ from siirl.policies.prismatic.actions import NO_NOOPS
 from siirl.policies.prismatic.parts import PROPRIO_PROJECTOR, find_parts
 
 ENV_TYPE = f"{ENV}.env_type"
+COMPILE_SECONDS = 600
+"""What compiling a world model may take; a chunk that comes later than `env.step_timeout` counts as a simulator that hangs."""
 
 
 def environment_problems(config: Config) -> tuple[list[str], list[Task]]:
@@ -135,29 +138,53 @@ def _check_imagined(config: Config, factory: EnvFactory) -> Iterator[str]:
     """A world model takes chunks of the length that it was trained with, and knows no proprioception."""
     if not factory.imagined:
         return
-    embodied, kind = config.actor_rollout_ref.embodied, given(config, ENV_TYPE)
+    kind = given(config, ENV_TYPE)
     key = f"{ENV}.world_model.path"
     if get_value(config, key) is None and not config.dry_run:
         allowed = f"a folder with {kind}: as published, or as siirl.client.train_world_model writes it"
         yield refuse(config, key, allowed, f"{key}=<folder> (docs/world_model.md)")
-    key = f"{ENV}.world_model.offload"
-    if get_value(config, key) and embodied.env.sim_backend == "cpu":
-        allowed = f"false with {given(config, f'{ENV}.sim_backend')}: there is no accelerator to offload from"
-        yield refuse(config, key, allowed, f"{key}=false")
-    chunk, key = f"{ENV}.world_model.chunk", f"{EMBODIED}.action_chunks_len"
-    if embodied.action_chunks_len != embodied.env.world_model.chunk:
-        allowed = (
-            f"{embodied.env.world_model.chunk} with {given(config, chunk)}: that many actions are imagined at once"
-        )
-        yield refuse(config, key, allowed, f"{key}={embodied.env.world_model.chunk}, with a policy of such chunks")
-    if config.trainer.deterministic and config.trainer.backend == "ray" and embodied.env.world_model.batch_size != 1:
-        key = f"{ENV}.world_model.batch_size"
-        allowed = "1 with trainer.deterministic=true: which slots are imagined together is a matter of timing"
-        yield refuse(config, key, allowed, f"{key}=1, or trainer.backend=inline")
+    yield from _check_chunk(config)
+    yield from _check_speed(config)
     key = "actor_rollout_ref.model.path"
     if _sees_states(Path(get_value(config, key))):
         allowed = f"a policy without use_proprio with {kind}: a world model imagines pictures, and no proprioception"
         yield refuse(config, key, allowed, "train a policy that sees pictures alone (docs/world_model.md), and name it")
+
+
+def _check_chunk(config: Config) -> Iterator[str]:
+    """As many actions as are imagined at once are predicted, and all of them executed."""
+    embodied, chunk = config.actor_rollout_ref.embodied, f"{ENV}.world_model.chunk"
+    imagined, key, executed = (
+        embodied.env.world_model.chunk,
+        f"{EMBODIED}.action_chunks_len",
+        executed_actions(embodied),
+    )
+    allowed = f"{imagined} with {given(config, chunk)}: that many actions are imagined at once"
+    if embodied.action_chunks_len != imagined:
+        yield refuse(config, key, allowed, f"{key}={imagined}, with a policy of such chunks")
+    elif executed != imagined:
+        key = f"{EMBODIED}.num_executed_actions"
+        yield refuse(config, key, allowed, f"{key}=null")
+
+
+def _check_speed(config: Config) -> Iterator[str]:
+    """What a world model's device, compiler and slots ask for."""
+    env, key = config.actor_rollout_ref.embodied.env, f"{ENV}.world_model.offload"
+    if env.world_model.offload and env.sim_backend == "cpu":
+        allowed = f"false with {given(config, f'{ENV}.sim_backend')}: there is no accelerator to offload from"
+        yield refuse(config, key, allowed, f"{key}=false")
+    key = f"{ENV}.world_model.cpu_threads"
+    if env.world_model.cpu_threads is not None and env.sim_backend == "gpu":
+        allowed = f"null with {given(config, f'{ENV}.sim_backend')}: no CPU thread imagines"
+        yield refuse(config, key, allowed, f"{key}=null")
+    key, compiled = f"{ENV}.step_timeout", f"{ENV}.world_model.use_torch_compile"
+    if env.world_model.use_torch_compile and env.step_timeout < COMPILE_SECONDS and config.trainer.backend == "ray":
+        allowed = f"at least {COMPILE_SECONDS} with {given(config, compiled)}: the first chunks wait for the compiler"
+        yield refuse(config, key, allowed, f"{key}={COMPILE_SECONDS}, or {compiled}=false")
+    if config.trainer.deterministic and config.trainer.backend == "ray" and env.world_model.batch_size != 1:
+        key = f"{ENV}.world_model.batch_size"
+        allowed = "1 with trainer.deterministic=true: which slots are imagined together is a matter of timing"
+        yield refuse(config, key, allowed, f"{key}=1, or trainer.backend=inline")
 
 
 def _sees_states(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from siirl.config.problems import problem, show
 from siirl.config.schema import Config, EmbodiedConfig
 
 ROLLOUT = "actor_rollout_ref.rollout"
+WORLD_MODEL = "actor_rollout_ref.embodied.env.world_model"
 
 
 def executed_actions(embodied: EmbodiedConfig) -> int:
@@ -52,10 +53,12 @@ def _check_part(config: Config, section: str, unread: Sequence[str]) -> Iterator
 
 def check_compiler(config: Config) -> Iterator[str]:
     """Compiling for the CPU goes through C++."""
-    if not config.actor_rollout_ref.model.use_torch_compile or config.trainer.n_gpus_per_node or config.dry_run:
-        return
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if shutil.which(compiler) is None:
-        key = "actor_rollout_ref.model.use_torch_compile"
-        allowed = f"false without a C++ compiler: there is no {compiler!r} on the PATH"
-        yield problem(key, True, allowed, f"install {compiler}, name another compiler with CXX, or {key}=false")
+    if config.dry_run or shutil.which(compiler) is not None:
+        return
+    env = config.actor_rollout_ref.embodied.env
+    on_cpu = {"actor_rollout_ref.model": not config.trainer.n_gpus_per_node, WORLD_MODEL: env.sim_backend == "cpu"}
+    for key in (f"{section}.use_torch_compile" for section, there in on_cpu.items() if there):
+        if get_value(config, key):
+            allowed = f"false without a C++ compiler: there is no {compiler!r} on the PATH"
+            yield problem(key, True, allowed, f"install {compiler}, name another compiler with CXX, or {key}=false")

@@ -18,7 +18,7 @@ from siirl.config.starvla import check_starvla
 FOLDER, SPLIT, SUITES = "evaluate.folder", "evaluate.split", "evaluate.suites"
 MODEL, WORLD_MODEL = "actor_rollout_ref.model", f"{ENV}.world_model"
 
-WORLD_MODEL_PACE = ("batch_size", "offload", "use_torch_compile")
+WORLD_MODEL_PACE = ("cpu_threads", "batch_size", "offload", "use_torch_compile")
 """How fast a world model imagines, not what."""
 
 MEANING = (

@@ -47,6 +47,14 @@ def test_training_in_imagination_with_validation_elsewhere_passes(config: Config
     ("values", "start", "part"),
     [
         ({f"{EMBODIED}.action_chunks_len": 4}, f"{EMBODIED}.action_chunks_len=4", "8 with"),
+        ({f"{EMBODIED}.num_executed_actions": 4}, f"{EMBODIED}.num_executed_actions=4", "8 with"),
+        (
+            {f"{ENV}.world_model.cpu_threads": 2, f"{ENV}.sim_backend": "gpu", "dry_run": True},
+            f"{ENV}.world_model.cpu_threads=2",
+            "null with",
+        ),
+        ({f"{ENV}.world_model.offload": True}, f"{ENV}.world_model.offload=true", "no accelerator to offload from"),
+        ({f"{ENV}.world_model.use_torch_compile": True}, f"{ENV}.step_timeout=120.0", "at least 600 with"),
         ({f"{EMBODIED}.num_images_in_input": 2}, f"{EMBODIED}.num_images_in_input=2", "imagines the main camera alone"),
         ({f"{ENV}.world_model.path": None}, f"{ENV}.world_model.path=null", "as siirl.client.train_world_model writes"),
         ({f"{ENV}.image_size": 64}, f"{ENV}.env_name=toy", "are 32×32; allowed"),

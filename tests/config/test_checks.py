@@ -256,6 +256,12 @@ def test_compiling_for_the_cpu_needs_a_compiler(
     (tmp_path / "c++").unlink()
     config.trainer.n_gpus_per_node = 1
     assert check_config(config) == []
+    env = config.actor_rollout_ref.embodied.env
+    env.world_model.use_torch_compile = True
+    (line,) = check_config(config)
+    assert line.startswith(f"{REF}.embodied.env.world_model.use_torch_compile=true: allowed: false without a C++")
+    env.sim_backend = "gpu"
+    assert check_config(config) == []
 
 
 @pytest.mark.parametrize(

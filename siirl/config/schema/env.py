@@ -39,6 +39,7 @@ class WorldModelConfig:
     dtype: str = key("bf16", "Computation type of the model.", choices=("fp32", "bf16"))
     success_threshold: float = key(0.5, "An episode has succeeded in the first frame to which the classifier gives at least this probability; 0.5 is as published, where it is rounded.", above=0, maximum=1)
     offload: bool = key(False, "The model rests in host memory between rollouts (accelerators only).")
+    cpu_threads: int | None = key(None, "CPU threads that imagine, with sim_backend=cpu; null: one for each core of the machine, for no simulator needs them meanwhile. Name fewer where several slots of env share it.", minimum=1)
     batch_size: int | None = key(None, "Most slots imagined at once, which bounds memory; 1: bits do not depend on which slots ask together; null: all that ask.", minimum=1)
 
 

@@ -1,7 +1,9 @@
 """The environment around a video model: slots, what each remembers, rewards, time limits. A backend adds the model."""
 
+import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -115,7 +117,8 @@ class WorldModelEnv:
             if not np.isfinite(its).all():
                 raise ValueError(f"NaN or infinite action in episode {row.spec.prompt_id}")
         size = self._config.world_model.batch_size or len(rows)
-        parts = [self._imagine(rows[i : i + size], actions[i : i + size]) for i in range(0, len(rows), size)]
+        with computing_on(self._config.world_model.cpu_threads or len(os.sched_getaffinity(0))):
+            parts = [self._imagine(rows[i : i + size], actions[i : i + size]) for i in range(0, len(rows), size)]
         frames, probabilities = (np.concatenate(values) for values in zip(*parts, strict=True))
         outcome = self._settle(rows, probabilities)
         obs = self._observation(
@@ -259,6 +262,17 @@ class WorldModelEnv:
         """As the imagined simulator says."""
         imitated, settings = imitated_by(config)
         return imitated.is_other_suite(settings, name)
+
+
+@contextmanager
+def computing_on(threads: int) -> Iterator[None]:
+    """Let PyTorch compute on so many CPU threads inside: a simulator's process has one, and so has a policy that acts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def imitated_by(config: EnvConfig) -> tuple[EnvFactory, EnvConfig]:

@@ -1,17 +1,19 @@
 """Slots of a world model: independent, deterministic, with rewards and limits of their own. What every env must do:
 `tests.envs.test_contract`."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from siirl.config.schema import EnvConfig
 from siirl.data.trajectory import EpisodeSpec
 from siirl.envs.base import ENVS, StepResult
-from tests.envs.world_model.small import EXPLODES, SmallWorld, small_world
+from tests.envs.world_model.small import EXPLODES, SmallModel, SmallWorld, small_world
 
 CHUNK = 8
 
@@ -89,6 +91,25 @@ def test_a_rest_changes_nothing_of_what_is_imagined(config: EnvConfig, build: Ca
         play(one, [0], 1)
     env.rest()
     np.testing.assert_array_equal(play(env, [0], 1).obs.main_images, play(plain, [0], 1).obs.main_images)
+
+
+@pytest.mark.parametrize(("named", "expected"), [(None, len(os.sched_getaffinity(0))), (3, 3)])
+def test_it_imagines_on_every_core_where_a_simulator_has_one(
+    config: EnvConfig, monkeypatch: pytest.MonkeyPatch, named: int | None, expected: int
+) -> None:
+    used = []
+    imagine = SmallModel.imagine
+    monkeypatch.setattr(SmallModel, "imagine", lambda *args: used.append(torch.get_num_threads()) or imagine(*args))
+    env = SmallWorld(replace(config, world_model=replace(config.world_model, cpu_threads=named)))
+    env.reset([0], [spec()])
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        env.step([0], moves(0))
+        assert torch.get_num_threads() == 1, "whoever acts in this process does so on one"
+    finally:
+        torch.set_num_threads(before)
+    assert used == [expected]
 
 
 def test_an_episode_starts_with_its_trials_frame_and_knows_no_proprioception(build: Callable[[], SmallWorld]) -> None:
