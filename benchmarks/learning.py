@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.learning`` does so on LIBERO (SRPO, and GRPO on sparse success: half an hour each on two cores), and
 ``python -m benchmarks.learning pickcube`` on ManiSkill's PickCube (PPO and GRPO with OpenVLA-OFT, PPO with OpenVLA), and
-``python -m benchmarks.learning starvla`` on LIBERO with a small QwenOFT (GRPO), which examples/starvla/train.sh makes before.
+``python -m benchmarks.learning starvla`` on LIBERO with the small QwenOFT that is shipped (GRPO).
 Runs of a study have the same seeds and prompts. Then their start policies and their results are evaluated on initial states that
 no demonstration and no training episode used: the same episodes for all, greedily and sampled at the rollout's temperature. Runs
 resume when called again.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes a small StarVLA (QwenOFT) start policy: the demonstrations of examples/start_policy, supervised fine-tuning from nothing with
-# the L1 loss, and a calibration error that leaves RL something to find out. The libero_*_starvla_cpu_small configs start from it.
+# the L1 loss, and a calibration error that leaves RL something to find out. The libero_*_starvla_cpu_small configs start from one made like that,
+# assets/start_policy_starvla.
 # Usage: train.sh [folder of demonstrations, made if it is not there] [policy folder, empty or not there yet]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -16,4 +17,4 @@ fi
 siirl sft --demos "$work" --suite libero_spatial --out "$out" --steps "${STEPS:-3000}" --threads "${THREADS:-1}" \
   --seed 0 --architecture examples/starvla/architecture.json --vocabulary examples/start_policy/vocabulary.txt
 
-python examples/start_policy/miscalibrate.py "$out" 0 0 "${OFFSET:-0.3}" --of action
+python examples/start_policy/miscalibrate.py "$out" 0 0 "${OFFSET:-0.12}" --of action

@@ -43,8 +43,8 @@ def test_a_small_one_runs_on_a_cpu_with_the_algorithm_of_the_whole(name: str) ->
     small, whole = read_config(name).config, read_config(name.removesuffix(SMALL)).config
     assert small.trainer.n_gpus_per_node == 0
     assert small.cluster.component_placement is None
-    kind = "starvla" if "starvla" in name else small.actor_rollout_ref.embodied.env.env_type
-    made = {"maniskill": "pickcube", "opensora_wm": "world_model", "starvla": ""}  # by the train.sh of examples/
+    kind = small.actor_rollout_ref.embodied.env.env_type
+    made = {"maniskill": "pickcube", "opensora_wm": "world_model"}  # by the train.sh of examples/
     folder = Path("runs") / made[kind] if kind in made else shipped_folder("assets")
     assert Path(small.actor_rollout_ref.model.path).parent == folder
     assert small.data.train_batch_size * small.actor_rollout_ref.rollout.n == 8
@@ -58,9 +58,8 @@ def test_a_small_one_runs_on_a_cpu_with_the_algorithm_of_the_whole(name: str) ->
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("libero")])
 def test_those_of_libero_pass_every_check_before_a_start(name: str) -> None:
-    small = name.endswith(SMALL)
-    made = ["actor_rollout_ref.model.path=''", "dry_run=true"]  # by examples/starvla/train.sh
-    load_config(name, made if "starvla" in name else [] if small else ["dry_run=true"], more_checks=[preflight])
+    whole = ["dry_run=true", *(["actor_rollout_ref.model.path=''"] if "starvla" in name else [])]
+    load_config(name, [] if name.endswith(SMALL) else whole, more_checks=[preflight])
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("maniskill")])
