@@ -22,8 +22,9 @@ def suggest(name: str) -> str:
 
     def likeness(candidate: str) -> tuple[float, float]:
         candidate_parent, _, candidate_leaf = candidate.rpartition(".")
-        part = leaf and (candidate_leaf.endswith(f"_{leaf}") or leaf.endswith(f"_{candidate_leaf}"))
-        alike = max(ratio(leaf, candidate_leaf), 0.95 if part else 0.0)
+        shorter, longer = leaf and candidate_leaf.endswith(f"_{leaf}"), leaf.endswith(f"_{candidate_leaf}")
+        # a word too many is less likely than one wrong letter: avae_path is vae_path rather than path
+        alike = max(ratio(leaf, candidate_leaf), 0.95 if shorter else 0.9 if longer else 0.0)
         inside = parent and candidate_parent.endswith(f".{parent}")
         return 2 * alike + (0.9 if inside else ratio(parent, candidate_parent)), alike
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from siirl.config.keys import KEYS, SECTIONS, Key, convert
@@ -115,6 +115,7 @@ def test_a_mapping_holds_nothing_else(value: Any) -> None:
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.sampled_from(sorted(KEYS)), st.integers(0, 200), st.sampled_from("abcxyz_"))
+@example("actor_rollout_ref.embodied.env.world_model.vae_path", 43, "a")
 def test_a_typo_in_a_full_name_is_recognised(name: str, position: int, letter: str) -> None:
     """One letter inserted somewhere: the key meant is suggested, unless the typo names another key."""
     place = position % (len(name) + 1)
