@@ -24,7 +24,7 @@ from siirl.data.manifest import ensure_manifests
 from siirl.observe.journal import Journal
 from siirl.observe.progress import Progress
 from siirl.observe.report import write_at_end
-from siirl.training.checkpoint import CONFIG, PLAN
+from siirl.training.checkpoint import CONFIG, PLAN, saved_steps
 from siirl.training.run_folder import locked
 from siirl.workers.launch import launch
 
@@ -110,7 +110,10 @@ def closing_lines(config: Config, outcome: Outcome) -> str:
         after = "" if outcome.success_after is None else f" → {outcome.success_after:.1%}"
         earlier = " (measured before this start)" if outcome.first_step == outcome.last_step else ""
         lines.append(f"validation success {outcome.success_before:.1%}{after}{earlier}")
-    lines.append(f"checkpoints, metrics.jsonl, config.yaml: {folder}")
+    saved = "checkpoints, " if saved_steps(Path(folder)) else ""
+    lines.append(f"{saved}metrics.jsonl, config.yaml: {folder}")
+    if not saved:
+        lines.append("no checkpoint was saved; trainer.save_freq says every how many steps one is")
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ from siirl.config.overrides import parse_overrides
 from siirl.config.problems import ConfigError
 from siirl.config.reading import Reading
 from siirl.config.schema import Config, ModelConfig, ValEnvConfig
-from siirl.training.checkpoint import STATE, Found, newest, open_verified, saved_steps, verify
+from siirl.training.checkpoint import METRICS, STATE, Found, newest, open_verified, saved_steps, verify
 from siirl.training.run_folder import config_of, weights_digest
 
 log = logging.getLogger(__name__)
@@ -110,12 +110,17 @@ def _checkpoint(path: str | None) -> Found | None:
     """The checkpoint that ``path`` is or holds; None where it is anything else.
 
     Raises:
-        ValueError: it is broken.
+        ValueError: it is broken, or a run that has saved none.
     """
     if path is None:
         return None
     folder = Path(path)
     if not (folder / STATE).exists() and not saved_steps(folder):
+        if (folder / METRICS).exists():
+            raise ValueError(
+                f"{POLICY}={path} is the folder of a run that has saved no checkpoint; run its command again with another "
+                "trainer.default_local_dir and trainer.save_freq=1 or more, or name another policy"
+            )
         return None
     log.info("verifying the checkpoint in %s", folder)
     if not (folder / STATE).exists():

@@ -231,6 +231,13 @@ def test_a_checkpoint_acts_as_its_exported_policy(run: Path, tmp_path: Path) -> 
     assert content(tmp_path / "a")["step"] == 1
 
 
+def test_a_run_that_has_saved_no_checkpoint_is_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").touch()
+    assert main([str(tmp_path / "run"), f"evaluate.folder={tmp_path / 'out'}"]) == 2
+    assert "a run that has saved no checkpoint; run its command again" in capsys.readouterr().err
+
+
 def test_a_broken_checkpoint_is_refused(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (copy / "global_step_1" / "trainer_state.json").write_text("{}")
     assert main([str(copy / "global_step_1"), f"evaluate.folder={tmp_path / 'out'}"]) == 2

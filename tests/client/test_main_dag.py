@@ -198,6 +198,16 @@ def test_the_last_lines_claim_no_change_that_nobody_measured(
     assert [line for line in lines if "validation" in line] == earlier, "nothing was left to do"
 
 
+def test_the_last_lines_claim_no_checkpoint_that_is_not_there(tmp_path: Path) -> None:
+    config = Config()
+    config.trainer.default_local_dir = str(tmp_path)
+    *_, place, none = closing_lines(config, Outcome(0, 2, None, None)).splitlines()
+    assert place == f"metrics.jsonl, config.yaml: {tmp_path}"
+    assert "trainer.save_freq" in none
+    (tmp_path / "global_step_2").mkdir()
+    assert closing_lines(config, Outcome(0, 2, None, None)).splitlines()[-1].startswith("checkpoints, metrics.jsonl")
+
+
 def test_every_metric_of_a_run_is_in_the_catalog(run: Path) -> None:
     names = {name for row in log_of(run) for name in row} - {"step"}
     assert len(names) > 20

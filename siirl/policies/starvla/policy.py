@@ -176,12 +176,12 @@ class StarVLA:
         settings = folder.settings()
         wanted: StarVLAConfig = model.starvla
         section = "actor_rollout_ref.embodied", "actor_rollout_ref.model.starvla"
-        for name, given, found, what in (
+        for name, given, found, what in (  # what is expected comes last: in the shipped configs it follows the sizes
             (f"{section[1]}.framework_name", wanted.framework_name, settings.name, "is of the framework"),
-            (f"{section[1]}.expected_num_action_chunks", wanted.expected_num_action_chunks, settings.chunk_len, CHUNKS),
-            (f"{section[1]}.expected_action_dim", wanted.expected_action_dim, settings.action_dim, DIMENSIONS),
             (f"{section[0]}.action_chunks_len", embodied.action_chunks_len, settings.chunk_len, CHUNKS),
             (f"{section[0]}.action_token_len", embodied.action_token_len, settings.action_dim, DIMENSIONS),
+            (f"{section[1]}.expected_num_action_chunks", wanted.expected_num_action_chunks, settings.chunk_len, CHUNKS),
+            (f"{section[1]}.expected_action_dim", wanted.expected_action_dim, settings.action_dim, DIMENSIONS),
             (f"{section[0]}.num_images_in_input", embodied.num_images_in_input, folder.views, VIEWS),
         ):
             if None not in (given, found) and given != found:

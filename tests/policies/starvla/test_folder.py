@@ -138,6 +138,11 @@ def test_older_configs_say_the_chunk_by_its_windows(tmp_path: Path) -> None:
             {},
             r"embodied\.action_chunks_len is 4, but the checkpoint predicts chunks .*: 8 .*Set it to 8",
         ),
+        (
+            {"action_chunks_len": 5},
+            {"expected_num_action_chunks": 5},
+            r"embodied\.action_chunks_len is 5, .*Set it to 8",
+        ),
         ({}, {"expected_num_action_chunks": 5}, r"starvla\.expected_num_action_chunks is 5, .*: 8 .*Set it to 8"),
         ({}, {"expected_action_dim": 14}, r"starvla\.expected_action_dim is 14, .*: 7 "),
         (
