@@ -3,7 +3,7 @@
 ``python examples/start_policy/miscalibrate.py FOLDER DX DY DZ`` moves statistics of a policy folder along the robot's axes: by
 default those of proprioception, by metres, so that with 0 0 0.015 the policy takes every height for 1.5 cm less than it is. With
 ``--of action`` those of actions, in LIBERO's unit (1: the controller's goal moves by 5 cm in a step): with 0 0 0.3 every
-action goes 1.5 cm a step higher than the policy means; one that sees its hand corrects most, and ends about 1 cm too high.
+action goes 1.5 cm a step higher than the policy means; one that sees its hand corrects some of that.
 Called again with the opposite numbers, a policy is as before.
 """
 

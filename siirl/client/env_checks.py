@@ -154,15 +154,11 @@ def _check_imagined(config: Config, factory: EnvFactory) -> Iterator[str]:
 def _check_chunk(config: Config) -> Iterator[str]:
     """As many actions as are imagined at once are predicted, and all of them executed."""
     embodied, chunk = config.actor_rollout_ref.embodied, f"{ENV}.world_model.chunk"
-    imagined, key, executed = (
-        embodied.env.world_model.chunk,
-        f"{EMBODIED}.action_chunks_len",
-        executed_actions(embodied),
-    )
+    imagined, key = embodied.env.world_model.chunk, f"{EMBODIED}.action_chunks_len"
     allowed = f"{imagined} with {given(config, chunk)}: that many actions are imagined at once"
     if embodied.action_chunks_len != imagined:
         yield refuse(config, key, allowed, f"{key}={imagined}, with a policy of such chunks")
-    elif executed != imagined:
+    elif executed_actions(embodied) != imagined:
         key = f"{EMBODIED}.num_executed_actions"
         yield refuse(config, key, allowed, f"{key}=null")
 

@@ -32,6 +32,11 @@ class EnvObs:
     def __len__(self) -> int:
         return len(self.task_descriptions)
 
+    def extra_views(self) -> np.ndarray:
+        """``extra_view_images``, which there must be, as [B, V, H, W, 3]."""
+        assert self.extra_view_images is not None
+        return self.extra_view_images if self.extra_view_images.ndim == 5 else self.extra_view_images[:, None]
+
     def views(self) -> np.ndarray:
         """All images as trajectories store them, uint8 [B, V, H, W, 3]: main, wrist, extra views.
 
@@ -47,8 +52,7 @@ class EnvObs:
                     "the environment gives extra_view_images but no wrist_images, and the second of stored images is the "
                     "wrist's; give wrist_images, or leave the extra views out where there are none."
                 )
-            extra = self.extra_view_images
-            stacks.append(extra if extra.ndim == 5 else extra[:, None])
+            stacks.append(self.extra_views())
         if len(sizes := {stack.shape[2:] for stack in stacks}) > 1:
             raise ValueError(f"images of one observation have the shapes {sorted(sizes)}; give all views one size.")
         return np.concatenate(stacks, axis=1)

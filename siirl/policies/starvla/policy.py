@@ -233,8 +233,7 @@ class StarVLA:
             raise ValueError(f"the observation has no {' and no '.join(lacking)}; StarVLA's policies need them.")
         stacks = [obs.main_images[:, None]]
         if obs.extra_view_images is not None:
-            extra = obs.extra_view_images
-            stacks.append(extra if extra.ndim == 5 else extra[:, None])
+            stacks.append(obs.extra_views())
         if self.num_images == 2:
             if obs.wrist_images is None:
                 raise ValueError(
