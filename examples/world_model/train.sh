@@ -12,7 +12,7 @@ collect=(siirl collect-demos --suite libero_spatial --tasks 0 --trials 0-39 --wo
 
 # the policy: demonstrations, and supervised fine-tuning without proprioception, which no world model knows
 "${collect[@]}" --noise 0.2,0.1,0.0 --out "$work/demonstrations"
-siirl sft --demos "$work/demonstrations" --suite libero_spatial --out "$out/policy" --steps "${POLICY_STEPS:-2400}" \
+[ -e "$out/policy/config.json" ] || siirl sft --demos "$work/demonstrations" --suite libero_spatial --out "$out/policy" --steps "${POLICY_STEPS:-2400}" \
   --threads 2 --seed 0 --architecture examples/world_model/architecture.json --vocabulary examples/start_policy/vocabulary.txt
 
 # what the world model learns from: the expert, disturbed, and the policy, which fails in its own ways

@@ -1,6 +1,7 @@
 """Train a small world model on recorded rollouts, so that a policy can train inside it: ``siirl train-world-model``.
 
 Writes a folder in the published layout, which ``env.world_model.path`` takes, with the rollouts' first frames in ``dataset/``.
+A training that was interrupted goes on when the same command is given again, from at most five minutes before.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,9 +29,12 @@ from siirl.training.world_model.evaluate import measure
 from siirl.training.world_model.fitting import Recipe
 from siirl.training.world_model.networks import encode_all, fit_autoencoder, fit_classifier, fit_transformer
 from siirl.training.world_model.rollouts import Rollouts, action_statistics, read_rollouts
+from siirl.training.world_model.unfinished import Unfinished
 
 RESULT = "training.json"
 """What the training came to; nothing reads it but people."""
+ELSEWHERE = ("out", "device", "threads")
+"""Options that may differ when a training goes on."""
 LATENT_PATCH = 2
 """Latents per token along a side."""
 
@@ -101,16 +106,19 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     """
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    check_out(args.out)
+    unfinished = Unfinished(args.out)
+    if not unfinished.exists:
+        check_out(args.out)
     datasets = [read(folder, Columns()) for folder in args.rollouts]
     check_sizes(args, datasets[0].info.image_size[0])
     data = read_rollouts(datasets)
     train, held = data.split(args.holdout)
     make_out(args.out)
+    unfinished.begin(made_of(args, data))
     statistics = action_statistics(train)
     write_atomically(args.out / STATISTICS, lambda stream: stream.write(json.dumps(statistics).encode()))
     normal = read_statistics(args.out / STATISTICS)
-    transformer, vae, classifier, latents = fit_all(args, data, normal)
+    transformer, vae, classifier, latents = fit_all(args, data, normal, unfinished)
     save_world_model(args.out, transformer, vae, classifier, statistics)
     write_initial_states(args.out / "dataset", initial_states(data))
     settings = OpenSoraSettings(args.chunk, args.condition_frames, data.size, args.sampling_steps, dtype="fp32")
@@ -118,11 +126,20 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     result = {"rollouts": float(len(data.episodes)), "held_out": float(len(held))}
     result |= measure(model, vae, data, latents, held, args.threshold)
     write_atomically(args.out / RESULT, lambda stream: stream.write(json.dumps(result, indent=1).encode()))
+    unfinished.remove()
     return result
 
 
+def made_of(args: argparse.Namespace, data: Rollouts) -> dict[str, Any]:
+    """What decides on the model: the command line but for where and on what it is trained, and how many frames were read."""
+    named = {name: value for name, value in vars(args).items() if name not in ELSEWHERE}
+    named["rollouts"] = [str(folder.resolve()) for folder in args.rollouts]
+    options = {f"--{name.replace('_', '-')}": value for name, value in named.items()}
+    return {**options, "number of frames": len(data.frames)}
+
+
 def fit_all(
-    args: argparse.Namespace, data: Rollouts, statistics: ActionStatistics
+    args: argparse.Namespace, data: Rollouts, statistics: ActionStatistics, unfinished: Unfinished
 ) -> tuple[STDiT3, AutoencoderKL, RewardModel, torch.Tensor]:
     """Build and fit autoencoder, transformer and classifier; and the latents of all frames."""
     generator = torch.Generator().manual_seed(args.seed)
@@ -136,7 +153,7 @@ def fit_all(
             "scaling_factor": 1.0,
         }
     ).to(args.device)
-    fit_autoencoder(vae, data, train, recipe(args, "autoencoder"), generator)
+    fit_autoencoder(vae, data, train, recipe(args, "autoencoder"), generator, unfinished)
     latents = encode_all(vae, data)
     transformer = STDiT3(
         {
@@ -153,10 +170,17 @@ def fit_all(
         }
     ).to(args.device)
     fit_transformer(
-        transformer, latents, train, statistics, (args.chunk, data.size), recipe(args, "transformer"), generator
+        transformer,
+        latents,
+        train,
+        statistics,
+        (args.chunk, data.size),
+        recipe(args, "transformer"),
+        generator,
+        unfinished,
     )
     classifier = RewardModel(args.classifier_widths).to(args.device)
-    fit_classifier(classifier, vae, data, latents, train, recipe(args, "classifier"), generator)
+    fit_classifier(classifier, vae, data, latents, train, recipe(args, "classifier"), generator, unfinished)
     return transformer, vae, classifier, latents
 
 

@@ -1,6 +1,7 @@
 """A small world model from recorded rollouts to an environment that a policy can act in."""
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import tests.workers.toy as toy
+from siirl.client import train_world_model
 from siirl.client.train_world_model import main
 from siirl.config.schema import EnvConfig, WorldModelConfig
 from siirl.data.trajectory import EpisodeSpec
@@ -74,6 +76,36 @@ def test_its_folder_is_an_environment(model: Path, monkeypatch: pytest.MonkeyPat
     away = replace(config.world_model, reward_model_path=str(model / "nowhere.pth"))
     with pytest.raises(ValueError, match=r"no resnet_rm.pth in .*nowhere.pth"):
         factory.tasks(replace(config, world_model=away))
+
+
+def test_an_interrupted_training_goes_on(
+    model: Path,
+    rollouts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    command = ["--rollouts", str(rollouts), "--out", str(tmp_path / "model"), *TINY]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train_world_model, "fit_classifier", interrupt)
+        main(command)
+    assert not (tmp_path / "model" / "config.json").exists()
+    assert main([*command, "--transformer-steps", "5"]) == 2
+    assert "--transformer-steps was 400 and is 5" in capsys.readouterr().err
+    with caplog.at_level(logging.INFO):
+        assert main(command) == 0
+    assert "autoencoder goes on after step 250" in caplog.messages
+    assert "transformer goes on after step 400" in caplog.messages
+    made = sorted(file.relative_to(model) for file in model.rglob("*") if file.is_file())
+    assert made == sorted(f.relative_to(tmp_path / "model") for f in (tmp_path / "model").rglob("*") if f.is_file())
+    for file in made:
+        if file.suffix in (".safetensors", ".json"):
+            assert (tmp_path / "model" / file).read_bytes() == (model / file).read_bytes(), file
+
+
+def interrupt(*arguments: object) -> float:
+    raise KeyboardInterrupt
 
 
 def test_every_trial_starts_where_it_was_recorded(model: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the three trainings share: AdamW with warm-up and cosine, averaged weights, a log."""
+"""What the three trainings share: AdamW with warm-up and cosine, averaged weights, a log, and going on after an interrupt."""
 
 import logging
 import math
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from siirl.training.sft import averaged
+from siirl.training.world_model.unfinished import Unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ class Recipe:
         ema_decay: decay of the averaged weights, which are what is kept.
         grad_clip: largest gradient norm.
         log_every: steps between two lines of the log.
+        save_seconds: time after which the state is saved again; it is at the end, too.
     """
 
     steps: int
@@ -33,39 +35,89 @@ class Recipe:
     ema_decay: float = 0.998
     grad_clip: float = 1.0
     log_every: int = 100
+    save_seconds: float = 300.0
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        warm = max(1, self.steps // 20)
+        return self.lr * min(1.0, (step + 1) / warm) * (0.5 + 0.5 * math.cos(math.pi * step / self.steps))
 
 
-def fit(name: str, model: nn.Module, recipe: Recipe, loss: Callable[[], Tensor]) -> float:
-    """Minimise ``loss``, which draws a batch at each call; afterwards ``model`` has the averaged weights. Returns the mean loss
-    of the last tenth of the steps.
+class Fitting:
+    """A network, its optimizer and averaged weights after some steps.
+
+    Attributes:
+        losses: of each step so far.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, generator: torch.Generator) -> None:
+        self.model, self.recipe, self.generator = model, recipe, generator
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01)
+        self.mean = averaged(model, recipe.ema_decay)
+        self.losses: list[float] = []
+
+    def step(self, value: Tensor) -> None:
+        """Descend the gradient of a loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.lr_at(len(self.losses))
+        self.optimizer.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.grad_clip)
+        self.optimizer.step()
+        self.mean.update_parameters(self.model)
+        self.losses.append(value.item())
+
+    def save(self, unfinished: Unfinished, name: str) -> None:
+        """All that the next steps depend on."""
+        state = {part: getattr(self, part).state_dict() for part in ("model", "optimizer", "mean")}
+        unfinished.save(name, {**state, "losses": self.losses, "generator": self.generator.get_state()})
+
+    def restore(self, unfinished: Unfinished, name: str) -> None:
+        """Go to where `save` was, if it ever was."""
+        state = unfinished.load(name)
+        if state is None:
+            return
+        for part in ("model", "optimizer", "mean"):
+            getattr(self, part).load_state_dict(state[part])
+        self.losses = state["losses"]
+        self.generator.set_state(state["generator"])
+        logger.info("%s goes on after step %d", name, len(self.losses))
+
+
+def fit(
+    name: str,
+    model: nn.Module,
+    recipe: Recipe,
+    loss: Callable[[], Tensor],
+    generator: torch.Generator,
+    unfinished: Unfinished,
+) -> float:
+    """Minimise ``loss``, which draws a batch with ``generator`` at each call; afterwards ``model`` has the averaged weights.
+    Returns the mean loss of the last tenth of the steps.
+
+    A fitting that was interrupted goes on from ``unfinished`` as if it had not been, and one that was done is read from there.
 
     Raises:
         FloatingPointError: the loss is not finite.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01)
-    warm = max(1, recipe.steps // 20)
-
-    def factor(step: int) -> float:
-        return min(1.0, (step + 1) / warm) * (0.5 + 0.5 * math.cos(math.pi * step / recipe.steps))
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-    mean, losses, began = averaged(model, recipe.ema_decay), list[float](), time.monotonic()
+    fitting = Fitting(model, recipe, generator)
+    fitting.restore(unfinished, name)
+    losses, before, began = fitting.losses, len(fitting.losses), time.monotonic()
+    saved = began
     model.train()
-    for step in range(1, recipe.steps + 1):
+    for step in range(before + 1, recipe.steps + 1):
         value = loss()
         if not torch.isfinite(value):
             raise FloatingPointError(f"the loss of the {name} is not finite; lower its learning rate")
-        optimizer.zero_grad()
-        value.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.grad_clip)
-        optimizer.step()
-        schedule.step()
-        mean.update_parameters(model)
-        losses.append(value.item())
+        fitting.step(value)
+        now = time.monotonic()
         if step % recipe.log_every == 0 or step == recipe.steps:
-            recent, rate = losses[-recipe.log_every :], step / (time.monotonic() - began)
+            recent, rate = losses[-recipe.log_every :], (step - before) / (now - began)
             logger.info("%s step=%d loss=%.5f steps_per_second=%.2f", name, step, sum(recent) / len(recent), rate)
-    model.load_state_dict(mean.module.state_dict())
+        if step == recipe.steps or now - saved > recipe.save_seconds:
+            fitting.save(unfinished, name)
+            saved = now
+    model.load_state_dict(fitting.mean.module.state_dict())
     model.eval()
     last = losses[-max(1, recipe.steps // 10) :]
     return sum(last) / len(last)

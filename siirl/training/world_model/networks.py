@@ -14,6 +14,7 @@ from siirl.envs.world_model.vae import AutoencoderKL
 from siirl.envs.world_model.weights import ActionStatistics
 from siirl.training.world_model.fitting import Recipe, fit
 from siirl.training.world_model.rollouts import Rollout, Rollouts
+from siirl.training.world_model.unfinished import Unfinished
 
 KL_WEIGHT = 1e-6
 """Of the autoencoder's prior, as in latent diffusion (https://arxiv.org/abs/2112.10752)."""
@@ -23,7 +24,12 @@ ENCODED_AT_ONCE = 32
 
 
 def fit_autoencoder(
-    vae: AutoencoderKL, data: Rollouts, train: list[Rollout], recipe: Recipe, generator: torch.Generator
+    vae: AutoencoderKL,
+    data: Rollouts,
+    train: list[Rollout],
+    recipe: Recipe,
+    generator: torch.Generator,
+    unfinished: Unfinished,
 ) -> float:
     """Fit the autoencoder to single frames; its scaling then gives latents unit variance. Returns the last loss."""
     rows, device = data.rows(train), vae.quant_conv.weight.device
@@ -37,7 +43,7 @@ def fit_autoencoder(
         prior = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
         return F.l1_loss(shown, pixels) + F.mse_loss(shown, pixels) + KL_WEIGHT * prior
 
-    last = fit("autoencoder", vae, recipe, loss)
+    last = fit("autoencoder", vae, recipe, loss, generator, unfinished)
     with torch.no_grad():
         sample = data.pixels(_draw(rows, min(256, len(rows)), generator)).to(device)
         spread = torch.cat([vae.posterior(some)[0] for some in sample.split(ENCODED_AT_ONCE)]).std()
@@ -79,6 +85,7 @@ def fit_transformer(
     sizes: tuple[int, int],
     recipe: Recipe,
     generator: torch.Generator,
+    unfinished: Unfinished,
 ) -> float:
     """Fit the transformer to windows of ``latents`` (of `encode_all`). Returns the last loss.
 
@@ -101,7 +108,7 @@ def fit_transformer(
         wanted = torch.from_numpy(statistics.normalise(np.concatenate(actions))).to(device)
         return rectified_flow_loss(model, batch, wanted, condition, side, generator)
 
-    return fit("transformer", model, recipe, loss)
+    return fit("transformer", model, recipe, loss, generator, unfinished)
 
 
 def labelled(episodes: list[Rollout]) -> tuple[Tensor, Tensor]:
@@ -121,6 +128,7 @@ def fit_classifier(
     train: list[Rollout],
     recipe: Recipe,
     generator: torch.Generator,
+    unfinished: Unfinished,
 ) -> float:
     """Fit the classifier to as many frames with success as without, half of them seen through the autoencoder, as imagined ones
     will be. Returns the last loss.
@@ -146,7 +154,7 @@ def fit_classifier(
                 shown[through.to(device)] = vae.decode(latents[rows[through]].to(device)).clamp(-1, 1)
         return F.binary_cross_entropy_with_logits(model.logits(shown), labels)
 
-    return fit("classifier", model, recipe, loss)
+    return fit("classifier", model, recipe, loss, generator, unfinished)
 
 
 def _draw(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:

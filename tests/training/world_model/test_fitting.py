@@ -1,0 +1,74 @@
+"""Fitting a network, and going on after an interrupt."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from siirl.training.world_model.fitting import Recipe, fit
+from siirl.training.world_model.unfinished import Unfinished
+
+STEPS = 12
+
+
+def fitted(folder: Path, steps: int, interrupt_at: int | None = None, save_seconds: float = 0.0) -> nn.Module:
+    """A network that learns to double numbers; weights and batches are drawn."""
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Linear(1, 1)
+    calls = 0
+
+    def loss() -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == interrupt_at:
+            raise KeyboardInterrupt
+        numbers = torch.randn(4, 1, generator=generator)
+        return nn.functional.mse_loss(model(numbers), 2 * numbers)
+
+    recipe = Recipe(steps, 4, 1e-1, save_seconds=save_seconds)
+    fit("doubler", model, recipe, loss, generator, Unfinished(folder))
+    return model
+
+
+@pytest.mark.parametrize("interrupted_at", [2, 7, STEPS])
+def test_an_interrupted_fitting_goes_on_as_if_it_had_not_been(tmp_path: Path, interrupted_at: int) -> None:
+    whole = fitted(tmp_path / "whole", STEPS)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(tmp_path / "cut", STEPS, interrupted_at)
+    assert len(Unfinished(tmp_path / "cut").load("doubler")["losses"]) == interrupted_at - 1
+    again = fitted(tmp_path / "cut", STEPS)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+
+
+def test_what_is_done_is_read_and_not_done_again(tmp_path: Path) -> None:
+    whole = fitted(tmp_path, STEPS, save_seconds=1e9)
+    again = fitted(tmp_path, STEPS, interrupt_at=1)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+
+
+def test_an_interrupt_before_the_first_save_begins_anew(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fitted(tmp_path, STEPS, interrupt_at=4, save_seconds=1e9)
+    assert Unfinished(tmp_path).load("doubler") is None
+    fitted(tmp_path, STEPS)
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    recipe = Recipe(100, 1, 2.0)
+    rates = [recipe.lr_at(step) for step in range(100)]
+    assert rates[0] == pytest.approx(2.0 / 5)
+    assert max(rates) == pytest.approx(2.0, rel=0.01) and rates.index(max(rates)) == 4
+    assert all(a > b for a, b in zip(rates[4:], rates[5:], strict=False)) and rates[-1] < 0.001
+
+
+def test_another_training_is_not_gone_on_with(tmp_path: Path) -> None:
+    unfinished = Unfinished(tmp_path)
+    unfinished.begin({"--seed": 0, "--widths": [8, 16]})
+    assert unfinished.exists
+    Unfinished(tmp_path).begin({"--seed": 0, "--widths": [8, 16]})
+    with pytest.raises(ValueError, match=r"--widths was \[8, 16\] and is \[8\]\. Give what it was"):
+        Unfinished(tmp_path).begin({"--seed": 0, "--widths": [8]})
+    unfinished.remove()
+    assert not unfinished.exists
