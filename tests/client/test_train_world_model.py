@@ -87,9 +87,10 @@ def test_an_interrupted_training_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     command = ["--rollouts", str(rollouts), "--out", str(tmp_path / "model"), *TINY]
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(train_world_model, "fit_classifier", interrupt)
-        main(command)
+        with pytest.raises(KeyboardInterrupt):
+            main(command)
     assert not (tmp_path / "model" / "config.json").exists()
     assert main([*command, "--transformer-steps", "5"]) == 2
     assert "--transformer-steps was 400 and is 5" in capsys.readouterr().err
