@@ -146,15 +146,15 @@ def main() -> None:
 def train(run: Run, folder: Path, steps: int, overrides: Sequence[str]) -> list[dict[str, float]]:
     """Train through the command line; returns the lines of its metrics.jsonl."""
     command = [sys.executable, "-m", "siirl.client.main_dag", f"--config-name={run.config}"]
-    steps_of = f"trainer.total_training_steps={steps}"
-    subprocess.run([*command, *settings(run, folder), *overrides, steps_of], check=True)
+    subprocess.run([*command, *settings(run, folder, steps), *overrides], check=True)
     return [json.loads(line) for line in (folder / run.folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def settings(run: Run, folder: Path) -> list[str]:
-    """What differs from the run's config: its folders, and that only this script evaluates."""
+def settings(run: Run, folder: Path, steps: int) -> list[str]:
+    """What differs from the run's config: its length and folders, and that only this script evaluates."""
     return [
         *run.overrides,
+        f"trainer.total_training_steps={steps}",
         f"trainer.default_local_dir={folder / run.folder}",
         f"data.train_files={folder}/train.parquet",
         f"data.val_files={folder}/validate.parquet",
@@ -176,7 +176,7 @@ def evaluate(
     starts = {run.start: run for run in runs}
     wanted = {**{name: (run, 0) for name, run in starts.items()}, **{run.name: (run, steps) for run in runs}}
     for name, (run, trained) in wanted.items():
-        config = load_config(run.config, [*settings(run, folder), *overrides])
+        config = load_config(run.config, [*settings(run, folder, steps), *overrides])
         specs = held_out(config, seeds)
         missing = [mode for mode in MODES if not any(_is(cell, name, mode, trained, len(specs)) for cell in cells)]
         if not missing:
@@ -192,7 +192,7 @@ def evaluate(
             file.write_text(json.dumps(cells, indent=1))
             print(cells[-1], flush=True)
         workers.close()
-    episodes = len(held_out(load_config(runs[0].config, [*settings(runs[0], folder), *overrides]), seeds))
+    episodes = len(held_out(load_config(runs[0].config, [*settings(runs[0], folder, steps), *overrides]), seeds))
     return [c for m in MODES for p, (_, s) in wanted.items() for c in cells if _is(c, p, m, s, episodes)]
 
 

@@ -130,14 +130,14 @@ def generator(seed: int, task_id: int, trial_id: int, noise: float, attempt: int
 
 
 def disturb(
-    actions: Iterator[np.ndarray], noise: float, rng: np.random.Generator, pushes: float = 0.0
+    actions: Iterator[np.ndarray], noise: float, rng: np.random.Generator, pushes: float = 0.0, speed: float = 1.0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs (action wanted, action disturbed), float32 [7]; the gripper stays as it is.
 
     The disturbance is autoregressive with standard deviation ``noise``, n ← 0.8 n + 0.6 N(0, noise²): independent noise
     would average out over the arm's inertia. Pushes, at each step with probability ``pushes``, take the hand elsewhere: for
-    `PUSH_STEPS` steps its translation is one random direction at full speed. An expert that is never far from where it wants
-    to be shows nobody how to look for the way.
+    `PUSH_STEPS` steps its translation is one random direction, up to ``speed`` along each axis. An expert that is never far
+    from where it wants to be shows nobody how to look for the way.
     """
     offset, push, left = np.zeros(6), np.zeros(3), 0
     for action in actions:
@@ -145,7 +145,7 @@ def disturb(
         disturbed = action.copy()
         disturbed[:6] = np.clip(action[:6] + offset, -1, 1)
         if pushes and not left and rng.random() < pushes:
-            push, left = rng.uniform(-1, 1, 3), PUSH_STEPS
+            push, left = rng.uniform(-speed, speed, 3), PUSH_STEPS
         if left:
             disturbed[:3], left = push, left - 1
         yield action, disturbed

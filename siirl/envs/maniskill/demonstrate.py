@@ -9,7 +9,7 @@ from siirl.envs.base import EnvObs
 from siirl.envs.demonstrations import Expertise, Recording, Settings, disturb, generator, policy_actions
 from siirl.envs.maniskill import ManiSkillEnv
 from siirl.envs.maniskill.conventions import ACTION_DIM, STATE_DIM, to_maniskill
-from siirl.envs.maniskill.expert import PickCube
+from siirl.envs.maniskill.expert import SPEED, PickCube
 from siirl.envs.maniskill.package import check_rendering
 from siirl.envs.maniskill.simulator import Simulator
 from siirl.envs.maniskill.suites import SUITES
@@ -59,7 +59,7 @@ class ManiSkillDemonstrator:
         if settings.policy is not None:
             actor = policy_actions(settings.policy, self._observe, rng)
         longest = settings.env.max_steps or simulator.suite.max_steps * (PUSHED_LONGER if settings.pushes else 1)
-        for wanted, disturbed in islice(disturb(actor, noise, rng, settings.pushes), longest):
+        for wanted, disturbed in islice(disturb(actor, noise, rng, settings.pushes, SPEED), longest):
             recording.look(self._observe())
             recording.actions.append(wanted)
             recording.executed.append(to_maniskill(disturbed))

@@ -16,6 +16,9 @@ import numpy as np
 
 POSITION_UNIT = 0.1
 """Metres that an action of 1 moves the controller's goal."""
+SPEED = 0.5
+"""Of the fastest action, along each axis. At full speed the hand is at the cube after three actions, before a policy that acts in
+chunks has looked a second time."""
 OPEN, CLOSED = 1.0, 0.0
 ABOVE = np.array([0.0, 0.0, 0.08])
 CLOSING_STEPS = 4
@@ -49,9 +52,9 @@ class PickCube:
             yield self._towards(place(), OPEN)
 
     def _towards(self, place: np.ndarray, gripper: float) -> np.ndarray:
-        """One action: straight to a place, as far as a step goes."""
+        """One action: to a place, as far as a step goes."""
         action = np.zeros(7, np.float32)
-        action[:3] = np.clip((place - self._hand()) / POSITION_UNIT, -1, 1)
+        action[:3] = np.clip((place - self._hand()) / POSITION_UNIT, -SPEED, SPEED)
         action[6] = gripper
         return action
 
