@@ -84,7 +84,9 @@ SMALL_VAE = {
 TINY = SMALL | {"hidden_size": 32, "depth": 2, "num_heads": 2}
 TINY_VAE = SMALL_VAE | {"block_out_channels": [8, 16], "norm_num_groups": 4}
 CASES = {
-    "cpu": [Case("small, 128²", "fp32", SMALL, SMALL_VAE, (16, 32, 64, 128), (1, 8), 128, 4)],
+    "cpu": [
+        Case("small, 128²", dtype, SMALL, SMALL_VAE, (16, 32, 64, 128), (1, 8), 128, 4) for dtype in ("fp32", "bf16")
+    ],
     "cuda": [Case("XL/2, 256²", "bf16", {}, {}, WIDTHS, (1, 4, 8, 16, 32), 256)],
     "tiny": [Case("tiny", "fp32", TINY, TINY_VAE, (4, 8), (2,), 16, 2)],
 }
