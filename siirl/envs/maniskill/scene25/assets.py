@@ -184,8 +184,12 @@ def _references(folder: Path, file: Path, element: str, attribute: str | None) -
     """Files that an XML file names in an element's text or attribute."""
     if not (folder / file).is_file():
         return []
+    try:
+        tree = ElementTree.parse(folder / file)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{folder / file} is not XML: {error}") from error
     found = []
-    for e in ElementTree.parse(folder / file).iter():
+    for e in tree.iter():
         if e.tag.rpartition("}")[2] == element:
             name = unquote((e.text if attribute is None else e.get(attribute)) or "").strip()
             if Path(name).suffix and (path := file.parent / name) not in found:

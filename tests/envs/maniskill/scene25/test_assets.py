@@ -127,6 +127,14 @@ def test_a_broken_table_is_refused(copy: Path) -> None:
             assets.read_tables(copy)
 
 
+def test_a_robot_that_was_cut_off_is_refused(copy: Path) -> None:
+    file = copy / assets.ROBOT
+    text = file.read_text()
+    file.write_text(text[: len(text) // 2])
+    with pytest.raises(ValueError, match=r"wx250s\.urdf is not XML: "):
+        assets.check(copy, MAIN)
+
+
 def test_the_suite_checks_the_folder_of_the_config(folder: Path, tmp_path: Path) -> None:
     suite = SUITES.get("PutOnPlateInScene25Main-v3")
     suite.check(EnvConfig(asset_dir=str(folder)))
