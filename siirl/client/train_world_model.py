@@ -68,6 +68,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--classifier-lr", type=float, default=1e-3, help="its peak learning rate")
     add("--sampling-steps", type=at_least(1), default=usual.num_sampling_steps, help="denoising steps when measured")
     add("--threshold", type=probability, default=usual.success_threshold, help="of the classifier when measured")
+    add(
+        "--dtype",
+        choices=("bf16", "fp32"),
+        default="bf16",
+        help="to compute in; fp32 where a CPU has no bf16 of its own",
+    )
     add("--device", default="cpu", help="torch device, e.g. cuda")
     add("--seed", type=at_least(0), default=0, help="seeds weights, batches and noise")
     add("--threads", type=at_least(1), default=2, help="PyTorch threads")
@@ -186,7 +192,8 @@ def fit_all(
 
 def recipe(args: argparse.Namespace, network: str) -> Recipe:
     """What the command line says of one network's training."""
-    return Recipe(*(getattr(args, f"{network}_{name}") for name in ("steps", "batch", "lr")))
+    steps, batch, lr = (getattr(args, f"{network}_{name}") for name in ("steps", "batch", "lr"))
+    return Recipe(steps, batch, lr, args.dtype)
 
 
 def initial_states(data: Rollouts) -> list[InitialState]:

@@ -23,6 +23,7 @@ class Recipe:
         steps: optimizer steps; the learning rate falls to 0 over them along a cosine.
         batch_size: examples per step.
         lr: peak learning rate of AdamW, reached after a twentieth of the steps.
+        dtype: ``bf16`` computes losses under autocast, from float32 weights; ``fp32`` in float32.
         ema_decay: decay of the averaged weights, which are what is kept.
         grad_clip: largest gradient norm.
         log_every: steps between two lines of the log.
@@ -32,6 +33,7 @@ class Recipe:
     steps: int
     batch_size: int
     lr: float
+    dtype: str = "bf16"
     ema_decay: float = 0.998
     grad_clip: float = 1.0
     log_every: int = 100
@@ -103,10 +105,11 @@ def fit(
     fitting = Fitting(model, recipe, generator)
     fitting.restore(unfinished, name)
     losses, before, began = fitting.losses, len(fitting.losses), time.monotonic()
-    saved = began
+    saved, kind = began, next(model.parameters()).device.type
     model.train()
     for step in range(before + 1, recipe.steps + 1):
-        value = loss()
+        with torch.autocast(kind, torch.bfloat16, enabled=recipe.dtype == "bf16"):
+            value = loss()
         if not torch.isfinite(value):
             raise FloatingPointError(f"the loss of the {name} is not finite; lower its learning rate")
         fitting.step(value)

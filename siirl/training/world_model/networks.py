@@ -151,7 +151,7 @@ def fit_classifier(
         through = torch.rand(len(rows), generator=generator) < 0.5
         if through.any():
             with torch.no_grad():
-                shown[through.to(device)] = vae.decode(latents[rows[through]].to(device)).clamp(-1, 1)
+                shown[through.to(device)] = vae.decode(latents[rows[through]].to(device)).clamp(-1, 1).float()
         return F.binary_cross_entropy_with_logits(model.logits(shown), labels)
 
     return fit("classifier", model, recipe, loss, generator, unfinished)

@@ -56,6 +56,22 @@ def test_an_interrupt_before_the_first_save_begins_anew(tmp_path: Path) -> None:
     fitted(tmp_path, STEPS)
 
 
+@pytest.mark.parametrize(("dtype", "computed"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_losses_are_computed_in_the_dtype_and_weights_kept_in_float32(
+    tmp_path: Path, dtype: str, computed: torch.dtype
+) -> None:
+    model, found = nn.Linear(1, 1), []
+
+    def loss() -> Tensor:
+        output = model(torch.ones(2, 1))
+        found.append(output.dtype)
+        return output.float().square().mean()
+
+    fit("model", model, Recipe(1, 2, 1e-1, dtype), loss, torch.Generator(), Unfinished(tmp_path))
+    assert found == [computed]
+    assert model.weight.dtype == torch.float32
+
+
 def test_the_learning_rate_rises_and_falls() -> None:
     recipe = Recipe(100, 1, 2.0)
     rates = [recipe.lr_at(step) for step in range(100)]
