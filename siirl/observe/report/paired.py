@@ -17,7 +17,12 @@ HOW = (
 def paired(runs: Sequence[Run]) -> list[Child]:
     """A table for each evaluation after the first, or why there is none; nothing where there are no two evaluations."""
     evaluations = [run for run in runs if run.results is not None]
-    return [_difference(evaluations[0], other, letter) for letter, other in zip(LETTERS, evaluations[1:], strict=False)]
+    shown: list[Child] = [
+        _difference(evaluations[0], other, letter) for letter, other in zip(LETTERS, evaluations[1:], strict=False)
+    ]
+    if left := [run.name for run in evaluations[1 + len(LETTERS) :]]:
+        shown.append(_card(f"At most {len(LETTERS)} are compared with the first; not {', '.join(left)}."))
+    return shown
 
 
 def _difference(first: Run, second: Run, letter: str) -> Html:
@@ -25,10 +30,14 @@ def _difference(first: Run, second: Run, letter: str) -> Html:
         one, other = (read(run.folder, run.name) for run in (first, second))
         check_pairs(one, other)
     except ValueError as error:
-        return tag("div", tag("p", f"No paired difference: {error}.", class_="lead"), class_="card wide")
+        return _card(f"No paired difference: {error}.")
     head = tag("figcaption", tag("h3", f"A = {one.name}, {letter} = {other.name}"))
     told = tag("ul", [tag("li", line) for line in notes(one, other)])
     return tag("figure", head, _table(one, other, letter), tag("p", HOW, class_="how"), told, class_="card wide")
+
+
+def _card(sentence: str) -> Html:
+    return tag("div", tag("p", sentence, class_="lead"), class_="card wide")
 
 
 def _table(one: Measured, other: Measured, letter: str) -> Html:

@@ -9,7 +9,7 @@ import pytest
 from siirl.config.evaluation import meaning
 from siirl.config.load import config_to_yaml, load_config
 from siirl.observe.episodes import EpisodeLog, EpisodeRow
-from siirl.observe.pairing import cells
+from siirl.observe.pairing import LETTERS, cells
 from siirl.observe.report import REPORT, write_report
 from siirl.observe.results import results, write_results
 from siirl.observe.statistics import Pairs
@@ -107,3 +107,10 @@ def test_evaluations_of_other_trials_have_no_paired_difference(folder: Path, tmp
     found = text(folder, longer)
     assert "No paired difference: " in found
     assert "they ran other trials" in found
+
+
+def test_of_more_evaluations_than_letters_the_last_are_named(tmp_path: Path) -> None:
+    folders = [evaluated(tmp_path / f"run{number:02}") for number in range(len(LETTERS) + 3)]
+    found = text(*folders)
+    assert "A = run00, Z = run25" in found
+    assert "At most 25 are compared with the first; not run26, run27." in found
