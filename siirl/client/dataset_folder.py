@@ -1,4 +1,4 @@
-"""A folder that a dataset is collected into, by one process at a time, possibly with interruptions."""
+"""A folder that one process at a time writes to, and a dataset that is collected into one, possibly with interruptions."""
 
 import fcntl
 import json
@@ -17,16 +17,14 @@ SETTINGS = "meta/collection.json"
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Inside, no other collection may write to ``folder``. Raises ValueError when one does."""
+    """Inside, no other command may write to ``folder``. Raises ValueError when one does."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError as error:
-        raise ValueError(
-            f"--out {folder}: another collection is writing to it; wait for it, or name another"
-        ) from error
+        raise ValueError(f"--out {folder}: another command is writing to it; wait for it, or name another") from error
     finally:
         os.close(descriptor)
 

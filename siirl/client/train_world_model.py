@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from siirl.client.arguments import at_least, probability
+from siirl.client.dataset_folder import only_writer
 from siirl.client.sft import check_out, make_out
 from siirl.config.schema import WorldModelConfig
 from siirl.data.files import write_atomically
@@ -27,14 +28,26 @@ from siirl.envs.world_model.vae import AutoencoderKL
 from siirl.envs.world_model.weights import STATISTICS, ActionStatistics, read_statistics, save_world_model
 from siirl.training.world_model.evaluate import measure
 from siirl.training.world_model.fitting import Recipe
-from siirl.training.world_model.networks import encode_all, fit_autoencoder, fit_classifier, fit_transformer
+from siirl.training.world_model.networks import (
+    check_labels,
+    encode_all,
+    fit_autoencoder,
+    fit_classifier,
+    fit_transformer,
+)
 from siirl.training.world_model.rollouts import Rollouts, action_statistics, read_rollouts
 from siirl.training.world_model.unfinished import Unfinished
 
 RESULT = "training.json"
 """What the training came to; nothing reads it but people."""
-ELSEWHERE = ("out", "device", "threads")
-"""Options that may differ when a training goes on."""
+OF_A_NETWORK = ("steps", "batch", "lr")
+"""Options that each network has of its own."""
+MAY_CHANGE = (
+    *("out", "rollouts", "device", "threads", "dtype", "sampling_steps", "threshold"),
+    *(f"{network}_{name}" for network in ("autoencoder", "transformer", "classifier") for name in OF_A_NETWORK),
+)
+"""Options of which a training's folder does not tell whether it can go on: they do not decide on what it makes, or are those of
+one network, with whose state they are kept, or, in the case of rollouts, their content decides."""
 LATENT_PATCH = 2
 """Latents per token along a side."""
 
@@ -47,7 +60,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--rollouts", type=Path, nargs="+", required=True, help="folders of siirl collect-demos --rollouts")
-    add("--out", type=Path, required=True, help="model folder to write, empty or not there yet")
+    add(
+        "--out",
+        type=Path,
+        required=True,
+        help="model folder to write: empty, not there yet, or an unfinished training to go on with",
+    )
     add("--holdout", type=probability, default=0.1, help="part of the trials, the last ones, that only measure")
     add("--chunk", type=at_least(1), default=usual.chunk, help="frames imagined at once")
     add("--condition-frames", type=at_least(1), default=usual.condition_frame_length, help="frames that it remembers")
@@ -118,9 +136,25 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     datasets = [read(folder, Columns()) for folder in args.rollouts]
     check_sizes(args, datasets[0].info.image_size[0])
     data = read_rollouts(datasets)
-    train, held = data.split(args.holdout)
+    train, _ = data.split(args.holdout)
+    check_labels(train)
     make_out(args.out)
-    unfinished.begin(made_of(args, data))
+    with only_writer(args.out):
+        unfinished.begin(made_of(args, data))
+        result = fit_and_write(args, data, unfinished)
+        unfinished.remove()
+    return result
+
+
+def made_of(args: argparse.Namespace, data: Rollouts) -> dict[str, Any]:
+    """What decides on all networks: the content of the rollouts, and most of the command line."""
+    options = {f"--{name.replace('_', '-')}": value for name, value in vars(args).items() if name not in MAY_CHANGE}
+    return {"content of --rollouts": data.fingerprint(), **options}
+
+
+def fit_and_write(args: argparse.Namespace, data: Rollouts, unfinished: Unfinished) -> dict[str, float]:
+    """Train all networks, write the folder and measure."""
+    train, held = data.split(args.holdout)
     statistics = action_statistics(train)
     write_atomically(args.out / STATISTICS, lambda stream: stream.write(json.dumps(statistics).encode()))
     normal = read_statistics(args.out / STATISTICS)
@@ -132,16 +166,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     result = {"rollouts": float(len(data.episodes)), "held_out": float(len(held))}
     result |= measure(model, vae, data, latents, held, args.threshold)
     write_atomically(args.out / RESULT, lambda stream: stream.write(json.dumps(result, indent=1).encode()))
-    unfinished.remove()
     return result
-
-
-def made_of(args: argparse.Namespace, data: Rollouts) -> dict[str, Any]:
-    """What decides on the model: the command line but for where and on what it is trained, and how many frames were read."""
-    named = {name: value for name, value in vars(args).items() if name not in ELSEWHERE}
-    named["rollouts"] = [str(folder.resolve()) for folder in args.rollouts]
-    options = {f"--{name.replace('_', '-')}": value for name, value in named.items()}
-    return {**options, "number of frames": len(data.frames)}
 
 
 def fit_all(
@@ -192,7 +217,7 @@ def fit_all(
 
 def recipe(args: argparse.Namespace, network: str) -> Recipe:
     """What the command line says of one network's training."""
-    steps, batch, lr = (getattr(args, f"{network}_{name}") for name in ("steps", "batch", "lr"))
+    steps, batch, lr = (getattr(args, f"{network}_{name}") for name in OF_A_NETWORK)
     return Recipe(steps, batch, lr, args.dtype)
 
 

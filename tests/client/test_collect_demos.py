@@ -48,9 +48,10 @@ def test_noise_is_slow_bounded_and_spares_the_gripper() -> None:
     assert np.corrcoef(noise[:-1, 0], noise[1:, 0])[0, 1] == pytest.approx(0.8, abs=0.05)
 
 
-def test_pushes_take_the_hand_one_way_for_four_steps_and_spare_the_rest() -> None:
+@pytest.mark.parametrize("speed", [1.0, 0.5])
+def test_pushes_take_the_hand_one_way_for_four_steps_and_spare_the_rest(speed: float) -> None:
     action = np.array([0, 0, 0, 0.5, 0, 0, 1], np.float32)
-    pairs = list(disturb(iter([action] * 4000), 0.0, np.random.default_rng(0), pushes=0.1))
+    pairs = list(disturb(iter([action] * 4000), 0.0, np.random.default_rng(0), pushes=0.1, speed=speed))
     wanted, disturbed = (np.stack(column) for column in zip(*pairs, strict=True))
     assert (wanted == action).all()
     np.testing.assert_array_equal(disturbed[:, 3:], wanted[:, 3:])
@@ -58,7 +59,8 @@ def test_pushes_take_the_hand_one_way_for_four_steps_and_spare_the_rest() -> Non
     assert pushed.mean() == pytest.approx(4 / (4 + 9), abs=0.03)
     ways = disturbed[pushed, :3]
     assert len(np.unique(ways, axis=0)) == -(-len(ways) // 4)
-    assert ways.std() == pytest.approx(3**-0.5, abs=0.03)
+    assert ways.std() == pytest.approx(speed * 3**-0.5, abs=0.03)
+    assert np.abs(ways).max() <= speed
 
 
 @pytest.mark.parametrize("text", ["-0.1", "1.5", "often", "nan"])
@@ -161,7 +163,7 @@ def test_folders_that_are_not_ours_stay_as_they_are(tmp_path: Path, capsys: pyte
 def test_only_one_collection_writes_to_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with only_writer(tmp_path / "demos"):
         assert main(["--out", str(tmp_path / "demos")]) == 2
-    assert "another collection is writing to it" in capsys.readouterr().err
+    assert "another command is writing to it" in capsys.readouterr().err
 
 
 def test_demonstrations_are_collected_continued_and_learnt(

@@ -10,6 +10,7 @@ import pytest
 
 import tests.workers.toy as toy
 from siirl.client import train_world_model
+from siirl.client.dataset_folder import only_writer
 from siirl.client.train_world_model import main
 from siirl.config.schema import EnvConfig, WorldModelConfig
 from siirl.data.trajectory import EpisodeSpec
@@ -93,7 +94,9 @@ def test_an_interrupted_training_goes_on(
             main(command)
     assert not (tmp_path / "model" / "config.json").exists()
     assert main([*command, "--transformer-steps", "5"]) == 2
-    assert "--transformer-steps was 400 and is 5" in capsys.readouterr().err
+    assert "the transformer in " in capsys.readouterr().err
+    assert main([*command, "--width", "64"]) == 2
+    assert "--width was 32 and is 64. Give what it was" in capsys.readouterr().err
     with caplog.at_level(logging.INFO):
         assert main(command) == 0
     assert "autoencoder goes on after step 250" in caplog.messages
@@ -101,7 +104,7 @@ def test_an_interrupted_training_goes_on(
     made = sorted(file.relative_to(model) for file in model.rglob("*") if file.is_file())
     assert made == sorted(f.relative_to(tmp_path / "model") for f in (tmp_path / "model").rglob("*") if f.is_file())
     for file in made:
-        if file.suffix in (".safetensors", ".json"):
+        if file.suffix in (".safetensors", ".json", ".pth"):
             assert (tmp_path / "model" / file).read_bytes() == (model / file).read_bytes(), file
 
 
@@ -132,12 +135,31 @@ def test_what_cannot_work_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_learning_rate_that_is_too_high_is_told(
+def test_a_learning_rate_that_is_too_high_is_told_and_can_be_lowered(
     rollouts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["--autoencoder-lr", "1e30", "--autoencoder-steps", "40"]
-    assert main(["--rollouts", str(rollouts), "--out", str(tmp_path / "out"), *TINY, *given]) == 2
-    assert "the loss of the autoencoder is not finite; lower its learning rate" in capsys.readouterr().err
+    short = ["--autoencoder-steps", "40", "--transformer-steps", "2", "--classifier-steps", "2"]
+    command = ["--rollouts", str(rollouts), "--out", str(tmp_path / "out"), *TINY, *short]
+    assert main([*command, "--autoencoder-lr", "1e30"]) == 2
+    assert "of the autoencoder; lower its learning rate" in capsys.readouterr().err
+    assert main(command) == 0
+
+
+def test_rollouts_without_success_are_refused_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rollouts(tmp_path / "failures", trials=3, speeds=(0.1,))
+    assert main(["--rollouts", str(tmp_path / "failures"), "--out", str(tmp_path / "out"), *TINY]) == 2
+    assert "no rollout of the training trials succeeded" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_command_at_a_time_writes_a_folder(
+    rollouts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with only_writer(tmp_path / "out"):
+        assert main(["--rollouts", str(rollouts), "--out", str(tmp_path / "out"), *TINY]) == 2
+    assert "another command is writing to it" in capsys.readouterr().err
 
 
 def test_widths_that_the_networks_cannot_have_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

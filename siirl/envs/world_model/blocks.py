@@ -82,9 +82,9 @@ class Attention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
-    """Scaled dot products [N, heads, L, head], in float32 on a CPU: PyTorch's kernel takes 15 times as long for the backward pass
-    in bf16, and as long for the forward pass."""
-    if q.device.type != "cpu":
+    """Scaled dot products [N, heads, L, head], in float32 on a CPU: the backward pass of PyTorch's kernel takes many times as
+    long in bf16 there, and its forward pass no less."""
+    if q.device.type != "cpu" or v.dtype != torch.bfloat16:
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
     with torch.autocast("cpu", enabled=False):
         found = functional.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=seen)

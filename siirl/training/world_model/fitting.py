@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,10 @@ class Recipe:
     log_every: int = 100
     save_seconds: float = 300.0
 
+    def decides(self) -> dict[str, float | str]:
+        """What the fitted network depends on."""
+        return {k: v for k, v in asdict(self).items() if k not in ("log_every", "save_seconds")}
+
     def lr_at(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
         warm = max(1, self.steps // 20)
@@ -59,12 +63,18 @@ class Fitting:
         self.losses: list[float] = []
 
     def step(self, value: Tensor) -> None:
-        """Descend the gradient of a loss."""
+        """Descend the gradient of a loss.
+
+        Raises:
+            FloatingPointError: loss or gradient are not finite. The weights are as before.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr_at(len(self.losses))
         self.optimizer.zero_grad()
         value.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.grad_clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.grad_clip)
+        if not (torch.isfinite(value) and torch.isfinite(norm)):
+            raise FloatingPointError("loss or gradient are not finite")
         self.optimizer.step()
         self.mean.update_parameters(self.model)
         self.losses.append(value.item())
@@ -72,12 +82,26 @@ class Fitting:
     def save(self, unfinished: Unfinished, name: str) -> None:
         """All that the next steps depend on."""
         state = {part: getattr(self, part).state_dict() for part in ("model", "optimizer", "mean")}
-        unfinished.save(name, {**state, "losses": self.losses, "generator": self.generator.get_state()})
+        drawn = {"losses": self.losses, "generator": self.generator.get_state()}
+        unfinished.save(name, {**state, **drawn, "recipe": self.recipe.decides()})
 
     def restore(self, unfinished: Unfinished, name: str) -> None:
-        """Go to where `save` was, if it ever was."""
+        """Go to where `save` was, if it ever was by this recipe; what is half done by another one begins anew.
+
+        Raises:
+            ValueError: the network is done, by another recipe; others may have learned from it.
+        """
         state = unfinished.load(name)
         if state is None:
+            return
+        before, wanted = state["recipe"], self.recipe.decides()
+        if before != wanted:
+            told = ", ".join(f"{key} {before[key]} → {wanted[key]}" for key in wanted if before[key] != wanted[key])
+            if len(state["losses"]) == before["steps"]:
+                raise ValueError(
+                    f"the {name} in {unfinished.folder} is done, with other options ({told}); give those, or name another --out"
+                )
+            logger.info("%s begins anew: %s", name, told)
             return
         for part in ("model", "optimizer", "mean"):
             getattr(self, part).load_state_dict(state[part])
@@ -100,7 +124,8 @@ def fit(
     A fitting that was interrupted goes on from ``unfinished`` as if it had not been, and one that was done is read from there.
 
     Raises:
-        FloatingPointError: the loss is not finite.
+        FloatingPointError: the loss or its gradient is not finite.
+        ValueError: it was done by another recipe.
     """
     fitting = Fitting(model, recipe, generator)
     fitting.restore(unfinished, name)
@@ -110,9 +135,10 @@ def fit(
     for step in range(before + 1, recipe.steps + 1):
         with torch.autocast(kind, torch.bfloat16, enabled=recipe.dtype == "bf16"):
             value = loss()
-        if not torch.isfinite(value):
-            raise FloatingPointError(f"the loss of the {name} is not finite; lower its learning rate")
-        fitting.step(value)
+        try:
+            fitting.step(value)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error} in step {step} of the {name}; lower its learning rate") from error
         now = time.monotonic()
         if step % recipe.log_every == 0 or step == recipe.steps:
             recent, rate = losses[-recipe.log_every :], (step - before) / (now - began)

@@ -120,6 +120,15 @@ def labelled(episodes: list[Rollout]) -> tuple[Tensor, Tensor]:
     return torch.tensor(positive, dtype=torch.int64), torch.cat(negative)
 
 
+def check_labels(train: list[Rollout]) -> None:
+    """Raises ValueError when a classifier could not learn from the rollouts: none succeeded, or no frame shows anything else."""
+    if not all(map(len, labelled(train))):
+        raise ValueError(
+            "a classifier needs frames with and without success, and no rollout of the training trials succeeded; collect "
+            "some of the expert"
+        )
+
+
 def fit_classifier(
     model: RewardModel,
     vae: AutoencoderKL,
@@ -131,17 +140,8 @@ def fit_classifier(
     unfinished: Unfinished,
 ) -> float:
     """Fit the classifier to as many frames with success as without, half of them seen through the autoencoder, as imagined ones
-    will be. Returns the last loss.
-
-    Raises:
-        ValueError: no rollout succeeded, or no frame shows anything else.
-    """
+    will be. Returns the last loss."""
     kinds = labelled(train)
-    if not all(map(len, kinds)):
-        raise ValueError(
-            "a classifier needs frames with and without success, and no rollout of the training trials succeeded; collect "
-            "some of the expert"
-        )
     half, device = max(1, recipe.batch_size // 2), next(model.parameters()).device
     labels = torch.cat([torch.ones(half), torch.zeros(half)]).to(device)
 

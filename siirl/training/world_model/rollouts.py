@@ -1,5 +1,6 @@
 """Recorded rollouts as a world model's training sees them: frames in a file, actions and labels in memory."""
 
+import hashlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,6 +63,16 @@ class Rollouts:
     def pixels(self, rows: Tensor) -> Tensor:
         """Frames as networks take them, float32 [B, 3, H, W] in [−1, 1]."""
         return torch.from_numpy(self.frames[rows.numpy()]).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    def fingerprint(self) -> str:
+        """Of what was done and how it ended, and of every frame's mean; equal for equal rollouts in equal order."""
+        digest = hashlib.sha256()
+        for one in self.episodes:
+            digest.update(repr((one.instruction, one.trial, one.first, one.success)).encode())
+            digest.update(one.actions.tobytes())
+        for rows in np.array_split(np.arange(len(self.frames)), -(-len(self.frames) // DECODED_AT_ONCE)):
+            digest.update(self.frames[rows].mean((1, 2, 3)).tobytes())
+        return digest.hexdigest()[:16]
 
     def split(self, holdout: float) -> tuple[list[Rollout], list[Rollout]]:
         """Those that train, and those of the last ``holdout`` (a fraction, at least one) of the trials, which measure.

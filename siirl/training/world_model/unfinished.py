@@ -16,7 +16,7 @@ ARGUMENTS = "arguments.json"
 
 
 class Unfinished:
-    """States of networks in training, by name, and of what they are being made.
+    """States of networks in training, by name, and what they are made of.
 
     Args:
         model_folder: where the finished model will be.
@@ -41,9 +41,9 @@ class Unfinished:
             write_atomically(self.folder / ARGUMENTS, lambda stream: stream.write(text.encode()))
             return
         before: dict[str, Any] = json.loads((self.folder / ARGUMENTS).read_text())
-        changed = [name for name in arguments if before.get(name) != arguments[name]]
+        changed = [name for name in {**before, **arguments} if before.get(name) != arguments.get(name)]
         if changed:
-            told = "; ".join(f"{name} was {before.get(name)} and is {arguments[name]}" for name in changed)
+            told = "; ".join(f"{name} was {before.get(name)} and is {arguments.get(name)}" for name in changed)
             raise ValueError(
                 f"{self.folder.parent} holds a training that was begun otherwise, and cannot go on so: {told}. Give what it "
                 "was, remove the folder to begin anew, or name another one (--out)."
@@ -62,7 +62,8 @@ class Unfinished:
         write_atomically(self._file(name), lambda stream: torch.save(dict(state), stream))
 
     def remove(self) -> None:
-        """The model is there: nobody needs this any more."""
+        """The model is there: nobody needs this any more. First of all it is no training to go on with."""
+        (self.folder / ARGUMENTS).unlink()
         shutil.rmtree(self.folder)
 
     def _file(self, name: str) -> Path:

@@ -10,7 +10,7 @@ import pytest
 from siirl.config.schema import EnvConfig
 from siirl.envs.base import ENVS, StepResult
 from siirl.envs.maniskill import ManiSkillEnv
-from siirl.envs.maniskill.expert import PickCube
+from siirl.envs.maniskill.expert import SPEED, PickCube
 
 from .conftest import episode
 
@@ -41,6 +41,10 @@ def solution(env: ManiSkillEnv) -> np.ndarray:
         if env.step([0], action[None, None]).success[0]:
             return np.stack(taken)
     pytest.fail("an expert without end ends with the episode")
+
+
+def test_the_expert_keeps_its_speed(solution: np.ndarray) -> None:
+    assert np.abs(solution[:, :3]).max() == pytest.approx(SPEED)
 
 
 def play(env: ManiSkillEnv, actions: np.ndarray) -> list[StepResult]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from siirl.envs.world_model.blocks import attend
 from siirl.envs.world_model.stdit3 import STDiT3
 from tests.envs.world_model.parts import TRANSFORMER, fill_by_name, golden, small_parts
 
@@ -130,3 +131,19 @@ def inputs(model: STDiT3, shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tenso
         torch.rand(shape[0], generator=generator) * 1000,
         torch.randn(shape[0], count, model.config.action_dim, generator=generator),
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_is_that_of_float32_in_any_dtype(dtype: torch.dtype) -> None:
+    """Also under autocast, which would compute it in bf16."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 5, 8, generator=generator).to(dtype).requires_grad_() for _ in range(3))
+    seen = torch.ones(5, 5, dtype=torch.bool).tril()
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        found = attend(q, k, v, seen)
+    scores = (q.double() @ k.double().transpose(-1, -2) / 8**0.5).masked_fill(~seen, -torch.inf)
+    wanted = scores.softmax(-1) @ v.double()
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, wanted.to(dtype), rtol=1e-5, atol=1e-5)
+    (gradient,) = torch.autograd.grad(found.float().sum(), q)
+    assert gradient.dtype == dtype

@@ -1,5 +1,6 @@
 """Rollouts of a world that a network of a few thousand weights learns in seconds: a square in a room that actions light up."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +36,12 @@ def rollout(trial: int, speed: float, longest: int = 24) -> tuple[Episode, np.nd
     return Episode(INSTRUCTION, states, np.stack([*actions, np.zeros(7, np.float32)]), labels), np.stack(frames)
 
 
-def write_rollouts(folder: Path, trials: int = 10) -> None:
-    """A dataset as ``siirl collect-demos --rollouts`` writes it; every third rollout fails."""
+def write_rollouts(folder: Path, trials: int = 10, speeds: Sequence[float] = (0.8, 0.8, 0.1)) -> None:
+    """A dataset as ``siirl collect-demos --rollouts`` writes it, with each speed in turn; the slow rollouts fail."""
     folder.mkdir(parents=True, exist_ok=True)
     dataset = DatasetWriter(folder, 20, (SIZE, SIZE), 8, 7, labels=LABELS | OUTCOME)
     shard = ShardWriter(folder / ".shard.mp4", 20, (SIZE, SIZE))
     for trial in range(trials):
-        episode, frames = rollout(trial, speed=0.1 if trial % 3 == 2 else 0.8)
+        episode, frames = rollout(trial, speeds[trial % len(speeds)])
         shard.add(episode, frames)
     dataset.append(shard.close())

@@ -13,11 +13,13 @@ from siirl.training.world_model.unfinished import Unfinished
 STEPS = 12
 
 
-def fitted(folder: Path, steps: int, interrupt_at: int | None = None, save_seconds: float = 0.0) -> nn.Module:
-    """A network that learns to double numbers; weights and batches are drawn."""
+def fitted(
+    folder: Path, steps: int, interrupt_at: int | None = None, save_seconds: float = 0.0, lr: float = 1e-1
+) -> nn.Module:
+    """A network with running statistics that learns to double numbers; weights and batches are drawn."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    model = nn.Linear(1, 1)
+    model = nn.Sequential(nn.Linear(1, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
     calls = 0
 
     def loss() -> Tensor:
@@ -28,9 +30,14 @@ def fitted(folder: Path, steps: int, interrupt_at: int | None = None, save_secon
         numbers = torch.randn(4, 1, generator=generator)
         return nn.functional.mse_loss(model(numbers), 2 * numbers)
 
-    recipe = Recipe(steps, 4, 1e-1, save_seconds=save_seconds)
+    recipe = Recipe(steps, 4, lr, save_seconds=save_seconds)
     fit("doubler", model, recipe, loss, generator, Unfinished(folder))
     return model
+
+
+def assert_equal(one: nn.Module, other: nn.Module) -> None:
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("interrupted_at", [2, 7, STEPS])
@@ -40,20 +47,47 @@ def test_an_interrupted_fitting_goes_on_as_if_it_had_not_been(tmp_path: Path, in
         fitted(tmp_path / "cut", STEPS, interrupted_at)
     assert len(Unfinished(tmp_path / "cut").load("doubler")["losses"]) == interrupted_at - 1
     again = fitted(tmp_path / "cut", STEPS)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+    assert_equal(whole, again)
 
 
 def test_what_is_done_is_read_and_not_done_again(tmp_path: Path) -> None:
     whole = fitted(tmp_path, STEPS, save_seconds=1e9)
     again = fitted(tmp_path, STEPS, interrupt_at=1)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+    assert_equal(whole, again)
 
 
 def test_an_interrupt_before_the_first_save_begins_anew(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fitted(tmp_path, STEPS, interrupt_at=4, save_seconds=1e9)
     assert Unfinished(tmp_path).load("doubler") is None
+    assert_equal(fitted(tmp_path, STEPS), fitted(tmp_path / "whole", STEPS))
+
+
+def test_what_is_half_done_by_another_recipe_begins_anew(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fitted(tmp_path, STEPS, interrupt_at=4)
+    assert_equal(fitted(tmp_path, STEPS, lr=1e-2), fitted(tmp_path / "whole", STEPS, lr=1e-2))
+
+
+def test_what_is_done_by_another_recipe_is_refused(tmp_path: Path) -> None:
     fitted(tmp_path, STEPS)
+    with pytest.raises(ValueError, match=r"the doubler in .* is done, with other options \(lr 0\.1 → 0\.01\)"):
+        fitted(tmp_path, STEPS, lr=1e-2)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(tmp_path: Path) -> None:
+    model, factor = nn.Linear(1, 1), [1.0, 1.0, float("inf")]
+
+    def loss() -> Tensor:
+        value = model(torch.ones(1, 1)).sum()
+        value.register_hook(lambda gradient: gradient * factor.pop(0))
+        return value
+
+    recipe = Recipe(3, 1, 1e-1, save_seconds=0.0)
+    with pytest.raises(FloatingPointError, match="not finite in step 3 of the model; lower its learning rate"):
+        fit("model", model, recipe, loss, torch.Generator(), Unfinished(tmp_path))
+    assert model.weight.isfinite().all()
+    assert len(Unfinished(tmp_path).load("model")["losses"]) == 2
 
 
 @pytest.mark.parametrize(("dtype", "computed"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
