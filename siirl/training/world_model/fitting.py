@@ -53,10 +53,14 @@ class Fitting:
     """A network, its optimizer and averaged weights after some steps.
 
     Attributes:
+        name: of the network, in messages and in ``unfinished``.
         losses: of each step so far.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, generator: torch.Generator) -> None:
+    def __init__(
+        self, name: str, model: nn.Module, recipe: Recipe, generator: torch.Generator, unfinished: Unfinished
+    ) -> None:
+        self.name, self.unfinished = name, unfinished
         self.model, self.recipe, self.generator = model, recipe, generator
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01)
         self.mean = averaged(model, recipe.ema_decay)
@@ -74,24 +78,26 @@ class Fitting:
         value.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.grad_clip)
         if not (torch.isfinite(value) and torch.isfinite(norm)):
-            raise FloatingPointError("loss or gradient are not finite")
+            raise FloatingPointError(
+                f"loss or gradient are not finite in step {len(self.losses) + 1} of the {self.name}; lower its learning rate"
+            )
         self.optimizer.step()
         self.mean.update_parameters(self.model)
         self.losses.append(value.item())
 
-    def save(self, unfinished: Unfinished, name: str) -> None:
+    def save(self) -> None:
         """All that the next steps depend on."""
         state = {part: getattr(self, part).state_dict() for part in ("model", "optimizer", "mean")}
         drawn = {"losses": self.losses, "generator": self.generator.get_state()}
-        unfinished.save(name, {**state, **drawn, "recipe": self.recipe.decides()})
+        self.unfinished.save(self.name, {**state, **drawn, "recipe": self.recipe.decides()})
 
-    def restore(self, unfinished: Unfinished, name: str) -> None:
+    def restore(self) -> None:
         """Go to where `save` was, if it ever was by this recipe; what is half done by another one begins anew.
 
         Raises:
             ValueError: the network is done, by another recipe; others may have learned from it.
         """
-        state = unfinished.load(name)
+        state = self.unfinished.load(self.name)
         if state is None:
             return
         before, wanted = state["recipe"], self.recipe.decides()
@@ -99,15 +105,16 @@ class Fitting:
             told = ", ".join(f"{key} {before[key]} → {wanted[key]}" for key in wanted if before[key] != wanted[key])
             if len(state["losses"]) == before["steps"]:
                 raise ValueError(
-                    f"the {name} in {unfinished.folder} is done, with other options ({told}); give those, or name another --out"
+                    f"the {self.name} in {self.unfinished.folder} is done, with other options ({told}); give those, or name "
+                    "another --out"
                 )
-            logger.info("%s begins anew: %s", name, told)
+            logger.info("%s begins anew: %s", self.name, told)
             return
         for part in ("model", "optimizer", "mean"):
             getattr(self, part).load_state_dict(state[part])
         self.losses = state["losses"]
         self.generator.set_state(state["generator"])
-        logger.info("%s goes on after step %d", name, len(self.losses))
+        logger.info("%s goes on after step %d", self.name, len(self.losses))
 
 
 def fit(
@@ -127,24 +134,21 @@ def fit(
         FloatingPointError: the loss or its gradient is not finite.
         ValueError: it was done by another recipe.
     """
-    fitting = Fitting(model, recipe, generator)
-    fitting.restore(unfinished, name)
+    fitting = Fitting(name, model, recipe, generator, unfinished)
+    fitting.restore()
     losses, before, began = fitting.losses, len(fitting.losses), time.monotonic()
     saved, kind = began, next(model.parameters()).device.type
     model.train()
     for step in range(before + 1, recipe.steps + 1):
         with torch.autocast(kind, torch.bfloat16, enabled=recipe.dtype == "bf16"):
             value = loss()
-        try:
-            fitting.step(value)
-        except FloatingPointError as error:
-            raise FloatingPointError(f"{error} in step {step} of the {name}; lower its learning rate") from error
+        fitting.step(value)
         now = time.monotonic()
         if step % recipe.log_every == 0 or step == recipe.steps:
             recent, rate = losses[-recipe.log_every :], (step - before) / (now - began)
             logger.info("%s step=%d loss=%.5f steps_per_second=%.2f", name, step, sum(recent) / len(recent), rate)
         if step == recipe.steps or now - saved > recipe.save_seconds:
-            fitting.save(unfinished, name)
+            fitting.save()
             saved = now
     model.load_state_dict(fitting.mean.module.state_dict())
     model.eval()

@@ -52,9 +52,9 @@ class Unfinished:
     def load(self, name: str) -> dict[str, Any] | None:
         """The last state saved under a name, on the host."""
         file = self._file(name)
-        state: dict[str, Any] | None = (
-            torch.load(file, map_location="cpu", weights_only=True) if file.exists() else None
-        )
+        if not file.exists():
+            return None
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         return state
 
     def save(self, name: str, state: Mapping[str, Any]) -> None:
